@@ -1,0 +1,93 @@
+"""Box regression targets of DetectNet_v2: grid geometry, encoding, and decoding of the network's output.
+
+The network sees the image as a grid of cells. Each cell predicts, per class, the distances from
+the cell's reference point to the four sides of the box around it, in units of ``SCALE`` pixels and
+in the order left, top, right, bottom. The reference point of cell (row i, column j) lies at
+``(stride * j + OFFSET, stride * i + OFFSET)``: near the cell's upper left corner, not its centre.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+STRIDE = 16
+SCALE = 35.0
+OFFSET = 0.5
+
+
+def grid_references(
+    grid_width: int, grid_height: int, *, stride: int = STRIDE, offset: float = OFFSET
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reference points of the cells in pixels: x of each column (w,) and y of each row (h,)."""
+    return (
+        np.arange(grid_width, dtype=np.float32) * stride + np.float32(offset),
+        np.arange(grid_height, dtype=np.float32) * stride + np.float32(offset),
+    )
+
+
+def encode(
+    boxes: ArrayLike,
+    *,
+    grid_width: int,
+    grid_height: int,
+    stride: int = STRIDE,
+    scale: float = SCALE,
+    offset: float = OFFSET,
+) -> np.ndarray:
+    """Regression targets of every cell for each box.
+
+    ``boxes`` is (n, 4) in pixels, x1 y1 x2 y2. Returns float32 (n, 4, h, w): the distances to the
+    left, top, right and bottom side divided by ``scale``; negative where a cell lies outside.
+    """
+    boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+    gx, gy = grid_references(grid_width, grid_height, stride=stride, offset=offset)
+    x1, y1, x2, y2 = (side[:, None, None] for side in boxes.T)
+    gx, gy = gx[None, None, :], gy[None, :, None]
+    targets = np.empty((len(boxes), 4, grid_height, grid_width), dtype=np.float32)
+    targets[:, 0] = gx - x1
+    targets[:, 1] = gy - y1
+    targets[:, 2] = x2 - gx
+    targets[:, 3] = y2 - gy
+    targets /= np.float32(scale)
+    return targets
+
+
+def decode(
+    bbox: ArrayLike,
+    cov: ArrayLike,
+    *,
+    stride: int = STRIDE,
+    scale: float = SCALE,
+    offset: float = OFFSET,
+    width: int,
+    height: int,
+    clip: bool = True,
+) -> np.ndarray:
+    """Boxes that the cells predict, per class.
+
+    ``bbox`` is (N, 4C, h, w), ``cov`` (N, C, h, w). Returns float32 (N, C, h, w, 4), x1 y1 x2 y2
+    in pixels of the network's input, which is ``width`` x ``height``. With ``clip`` the first
+    corner is clipped to the image and the second to what lies right of and below the first, as
+    NVIDIA's training and evaluation do it; its inference leaves boxes as they are.
+    Raises ValueError when the two shapes do not belong together.
+    """
+    bbox = np.asarray(bbox, dtype=np.float32)
+    shape = np.shape(cov)
+    if len(shape) != 4 or bbox.shape != (shape[0], 4 * shape[1], *shape[2:]):
+        raise ValueError(
+            f"box output {bbox.shape} does not fit coverage output {shape}: "
+            "(N, 4C, h, w) and (N, C, h, w) are needed"
+        )
+    count, classes, grid_height, grid_width = shape
+    sides = bbox.reshape(count, classes, 4, grid_height, grid_width) * np.float32(scale)
+    gx, gy = grid_references(grid_width, grid_height, stride=stride, offset=offset)
+    gy = gy[:, None]
+    boxes = np.empty((count, classes, grid_height, grid_width, 4), dtype=np.float32)
+    boxes[..., 0] = gx - sides[:, :, 0]
+    boxes[..., 1] = gy - sides[:, :, 1]
+    boxes[..., 2] = gx + sides[:, :, 2]
+    boxes[..., 3] = gy + sides[:, :, 3]
+    if clip:
+        limits = np.array([width, height], dtype=np.float32)
+        np.clip(boxes[..., :2], 0, limits, out=boxes[..., :2])
+        np.clip(boxes[..., 2:], boxes[..., :2], limits, out=boxes[..., 2:])
+    return boxes
