@@ -1,0 +1,394 @@
+"""Model files: Keras HDF5 as TAO 5 writes it, so that weights move between the toolkits."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .architecture import COVERAGE_HEAD, HEADS, Architecture
+from .errors import DetectNetError
+from .keras_config import (
+    BACKEND,
+    KERAS_VERSION,
+    StoredGraph,
+    identify,
+    keras_order,
+    model_config,
+    read_config,
+)
+from .model import DetectNetV2
+from .torchvision_weights import is_torch_file, read_torchvision
+
+# Keras's names of a layer's weights, in the order of the file, and those of the PyTorch module.
+_CONVOLUTION = {"kernel": "weight", "bias": "bias"}
+_BATCH_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_NEUTRAL = {"bias": 0, "beta": 0, "gamma": 1}
+_CLASS_NAMES = "class_names"
+_ENCRYPTED = {".tlt", ".etlt"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The content of a model file.
+
+    `weights[layer][name]` are float32 arrays with Keras's names, kernels in HWIO order.
+    """
+
+    weights: dict[str, dict[str, np.ndarray]]
+    graph: StoredGraph | None
+    class_names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class PretrainedReport:
+    """What `load_pretrained` did with each layer.
+
+    `matched` layers were copied; `mismatched` ones have another shape in the file (layer, shape
+    in the file, shape in the network) and were skipped; `absent` ones are not in the file;
+    `unused` are the file's layers without a place in the backbone.
+    """
+
+    matched: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    absent: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        total = len(self.matched) + len(self.mismatched) + len(self.absent)
+        parts = [f"{len(self.matched)} of {total} backbone layers loaded"]
+        if self.mismatched:
+            name, stored, wanted = self.mismatched[0]
+            parts.append(
+                f"{len(self.mismatched)} skipped for their shape "
+                f"(first: {name}, {stored} in the file, {wanted} in the network)"
+            )
+        if self.absent:
+            parts.append(f"{len(self.absent)} not in the file (first: {self.absent[0]})")
+        if self.unused:
+            parts.append(f"{len(self.unused)} of the file not used (first: {self.unused[0]})")
+        return "; ".join(parts)
+
+
+def save_model(model: DetectNetV2, path: str | Path) -> None:
+    """Write a model as Keras HDF5; the file appears whole or not at all.
+
+    Equal models give equal bytes.
+
+    Args:
+        model: any DetectNetV2, pruned or not.
+        path: the file to write or replace; its folder is created.
+
+    Raises:
+        DetectNetError: when the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with h5py.File(part, "w") as file:
+                _write(file, model)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DetectNetError(f"cannot write the model {path}: {error}") from error
+
+
+def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> DetectNetV2:
+    """Build the network that a model file holds, pruned widths included.
+
+    Args:
+        path: Keras HDF5 with heads, from this toolkit or from TAO 5.
+        classes: the classes in channel order that the caller works with.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        DetectNetError: for a file that cannot be read, is another network, or has other classes.
+    """
+    path = Path(path)
+    stored = _read(path)
+    architecture, widths = _architecture(stored, path)
+    _check_classes(stored, architecture.num_classes, classes, path)
+    if stored.graph is None or stored.graph.input_size is None:
+        raise DetectNetError(
+            f"{path} does not say the network's input size: it holds weights without a graph; "
+            "use it as model_config.pretrained_model_file with load_graph: false"
+        )
+    height, width = stored.graph.input_size
+    model = DetectNetV2(
+        architecture.num_layers,
+        architecture.num_classes,
+        widths=widths,
+        use_pooling=architecture.use_pooling,
+        all_projections=architecture.all_projections,
+        use_batch_norm=architecture.use_batch_norm,
+        input_height=height,
+        input_width=width,
+        class_names=stored.class_names,
+    )
+    for name, module, slots in _weighted(model):
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = stored.graph.epsilons.get(name, module.eps)
+        tensors = _tensors(stored.weights[name], slots, f"{path}: layer {name}")
+        for slot, value in tensors.items():
+            target = getattr(module, slot)
+            if target.shape != value.shape:
+                raise DetectNetError(
+                    f"{path}: {slot} of layer {name} has the shape {tuple(value.shape)}, the "
+                    f"graph needs {tuple(target.shape)}; the file is inconsistent"
+                )
+        _assign(module, tensors)
+    return model.eval()
+
+
+def load_pretrained(model: DetectNetV2, path: str | Path) -> PretrainedReport:
+    """Copy a pretrained backbone into a model by layer name, as `load_graph: false` asks.
+
+    The heads keep their fresh values. A layer whose shape differs is skipped whole.
+
+    Args:
+        model: changed in place.
+        path: Keras HDF5 (an NGC backbone, or any model file) or a torchvision ResNet's state_dict.
+
+    Returns:
+        Which layers matched; `str()` of it is a line for the log.
+
+    Raises:
+        DetectNetError: for a file that cannot be read or in which no layer matches.
+    """
+    path = Path(path)
+    if path.is_file() and is_torch_file(path):
+        weights = read_torchvision(path, model.architecture)
+    else:
+        weights = _read(path).weights
+    matched, mismatched, absent = [], [], []
+    names = set()
+    for name, module, slots in _weighted(model):
+        if name in HEADS:
+            continue
+        names.add(name)
+        if name not in weights:
+            absent.append(name)
+            continue
+        tensors = _tensors(weights[name], slots, f"{path}: layer {name}")
+        odd = [
+            (name, tuple(value.shape), tuple(getattr(module, slot).shape))
+            for slot, value in tensors.items()
+            if getattr(module, slot).shape != value.shape
+        ]
+        if odd:
+            mismatched.append(odd[0])
+        else:
+            _assign(module, tensors)
+            matched.append(name)
+    report = PretrainedReport(
+        tuple(matched),
+        tuple(mismatched),
+        tuple(absent),
+        tuple(sorted(set(weights) - names - set(HEADS))),
+    )
+    if not matched:
+        raise DetectNetError(
+            f"no layer of {path} fits {model.architecture.name}: {report}; set model_config."
+            "pretrained_model_file to a backbone of this depth"
+        )
+    return report
+
+
+def _write(file: h5py.File, model: DetectNetV2) -> None:
+    config = model_config(
+        model.architecture,
+        model.layers,
+        input_height=model.input_height,
+        input_width=model.input_width,
+        epsilons={
+            name: module.eps
+            for name, module in model.named_children()
+            if isinstance(module, nn.BatchNorm2d)
+        },
+    )
+    _text_attribute(file, "keras_version", KERAS_VERSION)
+    _text_attribute(file, "backend", BACKEND)
+    _text_attribute(file, "model_config", json.dumps(config))
+    if model.class_names is not None:
+        file.attrs[_CLASS_NAMES] = np.array([name.encode() for name in model.class_names])
+    group = file.create_group("model_weights")
+    order = keras_order(model.layers)
+    group.attrs["layer_names"] = np.array([layer.name.encode() for layer in order])
+    _text_attribute(group, "backend", BACKEND)
+    _text_attribute(group, "keras_version", KERAS_VERSION)
+    weighted = {name: (module, slots) for name, module, slots in _weighted(model)}
+    for layer in order:
+        subgroup = group.create_group(layer.name)
+        if layer.name not in weighted:
+            # What Keras itself leaves for an empty list.
+            subgroup.attrs["weight_names"] = np.zeros(0)
+            continue
+        module, slots = weighted[layer.name]
+        names = {weight: f"{layer.name}/{weight}:0" for weight in slots}
+        subgroup.attrs["weight_names"] = np.array([name.encode() for name in names.values()])
+        for weight, name in names.items():
+            value = getattr(module, slots[weight]).detach().float().cpu()
+            if weight == "kernel":
+                value = value.permute(2, 3, 1, 0)
+            subgroup.create_dataset(name, data=value.contiguous().numpy(), track_times=False)
+
+
+def _text_attribute(node: h5py.Group, name: str, text: str) -> None:
+    # Variable-length bytes: Keras 2.2.4 calls .decode() on it, and a fixed-length string stops
+    # at 64 KiB.
+    node.attrs.create(name, text.encode(), dtype=h5py.string_dtype("ascii"))
+
+
+def _read(path: Path) -> Stored:
+    if not path.is_file():
+        raise DetectNetError(f"no model file at {path}: train first, or correct the path")
+    if not h5py.is_hdf5(path):
+        remedy = (
+            "it is encrypted; convert it to .hdf5 with TAO 5 and its key"
+            if path.suffix in _ENCRYPTED
+            else "give a model written by this toolkit or by TAO 5"
+        )
+        raise DetectNetError(f"{path} is not a Keras HDF5 file: {remedy}")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_content(file, path)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise DetectNetError(
+            f"{path} is damaged or incomplete ({_first_line(error)}): copy or train it again"
+        ) from error
+
+
+def _read_content(file: h5py.File, path: Path) -> Stored:
+    root = file.get("model_weights", file)
+    if "layer_names" not in root.attrs:
+        raise DetectNetError(
+            f"{path} is HDF5 but holds no Keras weights (no layer_names): give a model written by "
+            "this toolkit or by TAO 5"
+        )
+    weights: dict[str, dict[str, np.ndarray]] = {}
+    for group_name in _names(root.attrs["layer_names"]):
+        group = root[group_name]
+        stored = _names(group.attrs["weight_names"])
+        kinds = [_weight_kind(name) for name in stored]
+        # A nested model keeps all its layers in one group; then the weight's own path names them.
+        nested = len(set(kinds)) < len(kinds)
+        for name, kind in zip(stored, kinds, strict=True):
+            layer = name.split("/")[-2] if nested else group_name
+            weights.setdefault(layer, {})[kind] = np.asarray(group[name], dtype=np.float32)
+    graph = None
+    if "model_config" in file.attrs:
+        try:
+            config = json.loads(_text(file.attrs["model_config"]))
+        except ValueError as error:
+            raise DetectNetError(f"{path}: model_config is not JSON ({error})") from error
+        graph = read_config(config, str(path))
+    class_names = None
+    if _CLASS_NAMES in file.attrs:
+        class_names = tuple(_names(file.attrs[_CLASS_NAMES]))
+    return Stored(weights, graph, class_names)
+
+
+def _architecture(stored: Stored, path: Path) -> tuple[Architecture, dict[str, int]]:
+    missing = [head for head in HEADS if "kernel" not in stored.weights.get(head, {})]
+    if missing:
+        raise DetectNetError(
+            f"{path} has no layer {' and no '.join(missing)}: it is not a whole DetectNet_v2; a "
+            "backbone goes into model_config.pretrained_model_file with load_graph: false"
+        )
+    num_classes = stored.weights[COVERAGE_HEAD]["kernel"].shape[-1]
+    architecture = identify(
+        set(stored.weights),
+        use_pooling=stored.graph is not None and stored.graph.use_pooling,
+        num_classes=num_classes,
+    )
+    if architecture is None:
+        raise DetectNetError(
+            f"{path} is not a ResNet 10, 18, 34 or 50 DetectNet_v2: its {len(stored.weights)} "
+            f"layers with weights ({', '.join(list(stored.weights)[:3])}, ...) fit none of them"
+        )
+    widths = {
+        name: weights["kernel"].shape[-1]
+        for name, weights in stored.weights.items()
+        if "kernel" in weights and name not in HEADS
+    }
+    return architecture, widths
+
+
+def _check_classes(
+    stored: Stored, num_classes: int, classes: Sequence[str] | None, path: Path
+) -> None:
+    if classes is None:
+        return
+    if len(classes) != num_classes:
+        raise DetectNetError(
+            f"{path} has {num_classes} classes, the spec's cost_function_config.target_classes "
+            f"has {len(classes)} ({', '.join(classes)}): use the spec that trained it"
+        )
+    if stored.class_names is not None and stored.class_names != tuple(classes):
+        raise DetectNetError(
+            f"{path} was trained for the classes {', '.join(stored.class_names)} in this order, "
+            f"the spec's cost_function_config.target_classes are {', '.join(classes)}"
+        )
+
+
+def _weighted(model: DetectNetV2) -> Iterable[tuple[str, nn.Module, Mapping[str, str]]]:
+    """Every layer with weights: its name, its module, and Keras's weight names with the slots."""
+    for name, module in model.named_children():
+        yield name, module, _CONVOLUTION if isinstance(module, nn.Conv2d) else _BATCH_NORM
+
+
+def _tensors(
+    weights: Mapping[str, np.ndarray], slots: Mapping[str, str], place: str
+) -> dict[str, Tensor]:
+    """The stored arrays as the module's tensors.
+
+    A layer without bias, scale or shift (Keras's `use_bias`, `scale`, `center`) gets neutral ones.
+    """
+    tensors = {}
+    for name, slot in slots.items():
+        if name in weights:
+            value = weights[name]
+        elif name in _NEUTRAL and weights:
+            filters = next(iter(weights.values())).shape[-1]
+            value = np.full(filters, _NEUTRAL[name], np.float32)
+        else:
+            raise DetectNetError(f"{place} has no {name}: the file is inconsistent")
+        tensor = torch.from_numpy(value)
+        tensors[slot] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
+    return tensors
+
+
+def _assign(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for slot, value in tensors.items():
+            getattr(module, slot).copy_(value)
+
+
+def _names(attribute: np.ndarray) -> list[str]:
+    return [_text(name) for name in attribute]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _weight_kind(name: str) -> str:
+    return name.rsplit("/", 1)[-1].split(":", 1)[0]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
