@@ -1,1 +1,1 @@
-"""DetectNet_v2 with NVIDIA's command line, specs and files, on PyTorch."""
+"""DetectNet_v2 in PyTorch and NumPy, behind the command line and the spec files of NVIDIA's."""

@@ -1,5 +1,9 @@
-"""The exception for what a user can put right."""
+"""The one exception of the package that is meant for a user's eyes."""
 
 
 class DetectNetError(Exception):
-    """Bad input; the message is one line that names the thing, its value, its place, the remedy."""
+    """Bad input or a request that cannot be met; the message is one line a problem.
+
+    A message names the thing, its value, the place and the remedy. The command line prints each
+    of its lines after the task's name, without a traceback, and ends with exit status 1.
+    """

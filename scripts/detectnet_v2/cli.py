@@ -1,0 +1,139 @@
+"""The command line `detectnet_v2 <task> ...`: NVIDIA's tasks and flags, run by this package.
+
+Exit status: 0 when the task passed, 1 when it failed, 2 for a wrong command line, 130 after an
+interrupt. (NVIDIA's wrapper ends an interrupted training with 0, by which a workflow takes half a
+model for a whole one.)
+"""
+
+import argparse
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detectnet_v2.errors import DetectNetError
+
+TASKS = {
+    "calibration_tensorfile": ("tensorfile", "write training images for INT8 calibration"),
+    "dataset_convert": ("dataset_convert", "convert KITTI labels to tfrecords"),
+    "evaluate": ("evaluate", "measure the average precision of a model"),
+    "export": ("export", "write a model as ONNX"),
+    "inference": ("inference", "detect in images, folders and videos"),
+    "prune": ("prune", "remove the weakest filters of a model"),
+    "train": ("train", "train a model"),
+}
+INTERRUPTED = 130
+LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
+OUT_OF_MEMORY = (
+    "ran out of GPU memory: lower the batch size, or use a smaller input or a smaller backbone"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one task and return the exit status of the program."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    task = next((argument for argument in argv if argument in TASKS), None)
+    args = build_parser(task).parse_args(argv)
+    module = _task_module(args.task)
+    if getattr(args, "gpu_index", None):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, args.gpu_index))
+    if getattr(args, "launch_cuda_blocking", False):
+        os.environ["CUDA_LAUNCH_BLOCKING"] = "1"
+    status = 1
+    try:
+        with _output(getattr(args, "log_file", None)):
+            status = _run(module, args)
+    finally:
+        print(f"Execution status: {'FAIL' if status else 'PASS'}", flush=True)
+    return status
+
+
+def build_parser(task: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only the module of `task` is imported, for the flags of that task."""
+    flags = _wrapper_flags()
+    parser = argparse.ArgumentParser(
+        "detectnet_v2", parents=[flags], description="DetectNet_v2 without a GPU or a container."
+    )
+    subparsers = parser.add_subparsers(title="tasks", dest="task", metavar="task", required=True)
+    for name, (_, summary) in TASKS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary, parents=[flags])
+        if name == task:
+            _task_module(name).add_arguments(subparser)
+    return parser
+
+
+def _wrapper_flags() -> argparse.ArgumentParser:
+    """Return the flags that NVIDIA's wrapper takes before or after the name of the task."""
+    # No defaults: those of the task's parser would overwrite what was given before its name.
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--gpus", type=int, help="number of GPUs (1)")
+    parser.add_argument("--gpu_index", type=int, nargs="+", help="which GPUs")
+    parser.add_argument("--use_amp", action="store_true", help="mixed precision (train only)")
+    parser.add_argument("--log_file", type=Path, help="append to this file instead of printing")
+    parser.add_argument("--num_processes", "-np", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--mpirun-arg", help=argparse.SUPPRESS)
+    parser.add_argument("--multi-node", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--launch_cuda_blocking", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _task_module(task: str):
+    return importlib.import_module(f"detectnet_v2.{TASKS[task][0]}")
+
+
+def _run(module, args: argparse.Namespace) -> int:
+    """Run the task; what a user can put right becomes one line a problem."""
+    verbose = getattr(args, "verbose", False)
+    logging.basicConfig(
+        format=getattr(module, "LOG_FORMAT", LOG_FORMAT),
+        level=logging.DEBUG if verbose else logging.INFO,
+        stream=sys.stderr,
+        force=True,
+    )
+    if verbose:
+        for chatty in ("PIL", "matplotlib", "h5py", "torch"):
+            logging.getLogger(chatty).setLevel(logging.INFO)
+    try:
+        _check_wrapper_flags(args)
+        return module.run(args)
+    except DetectNetError as error:
+        problems = str(error).splitlines()
+    except KeyboardInterrupt:
+        print(f"detectnet_v2 {args.task}: interrupted", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except RuntimeError as error:
+        # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        problems = [OUT_OF_MEMORY]
+    for problem in problems:
+        print(f"detectnet_v2 {args.task}: {problem}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _check_wrapper_flags(args: argparse.Namespace) -> None:
+    gpus = getattr(args, "gpus", 1)
+    if gpus < 1:
+        raise DetectNetError(f"--gpus {gpus}: at least 1 is needed (it counts CPUs as one, too)")
+    if gpus > 1 and args.task != "train":
+        raise DetectNetError(f"--gpus {gpus}: only train runs on several GPUs, use --gpus 1")
+    if getattr(args, "use_amp", False) and args.task != "train":
+        raise DetectNetError("--use_amp: only train has mixed precision, leave the flag away")
+
+
+@contextlib.contextmanager
+def _output(log_file: Path | None) -> Iterator[None]:
+    """Send what is printed to `log_file` for a while, if there is one."""
+    if log_file is None:
+        yield
+        return
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log_file.open("a", encoding="utf-8", buffering=1) as stream,
+        contextlib.redirect_stdout(stream),
+        contextlib.redirect_stderr(stream),
+    ):
+        yield
