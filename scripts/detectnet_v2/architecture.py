@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import DetectNetError
+from detectnet_v2.errors import DetectNetError
 
 INPUT = "input_1"
 BBOX_HEAD = "output_bbox"

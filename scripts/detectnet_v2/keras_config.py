@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .architecture import (
+from detectnet_v2.architecture import (
     BBOX_HEAD,
     COVERAGE_HEAD,
     HEADS,
@@ -17,7 +17,7 @@ from .architecture import (
     Architecture,
     Layer,
 )
-from .errors import DetectNetError
+from detectnet_v2.errors import DetectNetError
 
 KERAS_VERSION = "2.2.4"
 BACKEND = "tensorflow"

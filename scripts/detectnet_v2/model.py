@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .architecture import (
+from detectnet_v2.architecture import (
     BBOX_HEAD,
     COVERAGE_HEAD,
     HEADS,
@@ -16,7 +16,7 @@ from .architecture import (
     channels,
     sizes,
 )
-from .errors import DetectNetError
+from detectnet_v2.errors import DetectNetError
 
 BATCH_NORM_EPSILON = 1e-3
 # Keras keeps 0.99 of the old moving average, PyTorch names the share of the new one.

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .architecture import COVERAGE_HEAD, HEADS, Architecture
-from .errors import DetectNetError
-from .keras_config import (
+from detectnet_v2.architecture import COVERAGE_HEAD, HEADS, Architecture
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.keras_config import (
     BACKEND,
     KERAS_VERSION,
     StoredGraph,
@@ -21,8 +21,8 @@ from .keras_config import (
     model_config,
     read_config,
 )
-from .model import DetectNetV2
-from .torchvision_weights import is_torch_file, read_torchvision
+from detectnet_v2.model import DetectNetV2
+from detectnet_v2.torchvision_weights import is_torch_file, read_torchvision
 
 # Keras's names of a layer's weights, in the order of the file, and those of the PyTorch module.
 _CONVOLUTION = {"kernel": "weight", "bias": "bias"}

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .architecture import Architecture
-from .errors import DetectNetError
-from .keras_config import DEFAULT_EPSILON
+from detectnet_v2.architecture import Architecture
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.keras_config import DEFAULT_EPSILON
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
