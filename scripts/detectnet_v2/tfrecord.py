@@ -33,19 +33,25 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_records(path: Path, records: Iterable[bytes]) -> int:
-    """Write a TFRecord file, whole or not at all, and return the number of its records."""
-    part = path.with_name(path.name + ".part")
-    count = 0
-    with part.open("wb") as stream:
+def write_records(path: Path, records: Iterable[bytes]) -> None:
+    """Write a TFRecord file, whole or not at all."""
+    write_part(path, records)
+    part_of(path).replace(path)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name that `path` has while it is being written."""
+    return path.with_name(path.name + ".part")
+
+
+def write_part(path: Path, records: Iterable[bytes]) -> None:
+    """Write the TFRecord file `part_of(path)`, for the caller to rename."""
+    with part_of(path).open("wb") as stream:
         for data in records:
             length = _LENGTH.pack(len(data))
             stream.write(length + _CRC.pack(masked_crc(length)))
             stream.write(data)
             stream.write(_CRC.pack(masked_crc(data)))
-            count += 1
-    part.replace(path)
-    return count
 
 
 def read_records(path: Path) -> Iterator[bytes]:
