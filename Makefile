@@ -1,0 +1,47 @@
+# Each target makes .venv itself; a second call does not reinstall.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 \
+	"$$HOME"/.pyenv/versions/3.1[1-3]*/bin/python; do \
+	"$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	2>/dev/null && echo "$$p" && break; done)
+BIN := .venv/bin
+SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: help demo test test-all lint format clean
+
+help:
+	@echo "make demo      everything once, on generated data: results_demo/report.html"
+	@echo "make test      the tests           make test-all  the slow ones too"
+	@echo "make lint      ruff, snakefmt, snakemake --lint"
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none starts:" \
+		"install one or name it with 'make PYTHON=/path/to/python'" >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+demo: .venv/installed
+	$(SNAKEMAKE) demo_data --cores $(CORES) --configfile config/demo.yaml
+	$(SNAKEMAKE) demo --cores $(CORES) --configfile config/demo.yaml
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(SNAKEMAKE) --lint
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean:
+	rm -rf .venv .snakemake results_demo

@@ -1,0 +1,42 @@
+"""From raw face datasets to a pruned, exported and measured DetectNet_v2.
+
+Files lie under <results>/<stage>/<wildcards>/, logs under <results>/logs/<rule>/<wildcards>.log.
+Functions are in rules/common.smk, the settings in config/config.yaml.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+
+
+pathvars:
+    results=config["results_dir"],
+    logs=config["results_dir"] + "/logs",
+    benchmarks=config["results_dir"] + "/benchmarks",
+
+
+wildcard_constraints:
+    split="train|val",
+    dataset="|".join(config["datasets"]),
+    threshold="|".join(map(re.escape, THRESHOLDS)),
+    run=r"unpruned|retrained/[^/]+",
+    subset="fold0|val",
+    model="unpruned|chosen",
+
+
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/prune.smk"
+include: "rules/export.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        targets("export"),

@@ -1,0 +1,275 @@
+"""Settings, paths and functions that the rules share."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+BASE = Path(workflow.basedir)
+sys.path.insert(0, str(BASE / "scripts"))
+
+from code_digest import code_digest
+from configuration import ConfigError, check_config, merged, per_class
+from datasets.errors import missing_dataset_message
+from datasets.fingerprint import fingerprint
+from toolkits import TOOLKITS
+
+try:
+    check_config(config, BASE / "config/config.schema.yaml")
+except ConfigError as error:
+    sys.exit(f"config: {error}")
+
+# Snakemake gives a job no more threads than --cores allows.
+ALL_CORES = os.cpu_count() or 1
+CLASSES = config["classes"]
+TOOLKIT = TOOLKITS[config["toolkit"]]
+THRESHOLDS = [f"{threshold:g}" for threshold in sorted(config["prune"]["thresholds"])]
+TRAIN = config["train"]
+RETRAIN = merged(config["train"], config["retrain"])
+SPLITS = [
+    split
+    for split in ("train", "val")
+    if any(split in dataset["splits"] for dataset in config["datasets"].values())
+]
+FOLDS = {"train": 2, "val": 1}
+SUBSETS = {"fold0": "train"} | ({"val": "val"} if "val" in SPLITS else {})
+RUNS = ["unpruned", *(f"retrained/{threshold}" for threshold in THRESHOLDS)]
+MODEL = f"model{TOOLKIT.model_suffix}"
+
+
+def template(name):
+    """A template of specs/ or ds_configs/, relative to the working directory."""
+    return os.path.relpath(BASE / name)
+
+
+def datasets_of(split):
+    """Names of the datasets that have the split, in config order."""
+    return [
+        name
+        for name, dataset in config["datasets"].items()
+        if split in dataset["splits"]
+    ]
+
+
+def conversion_exists():
+    """Whether an earlier run got as far as tfrecords."""
+    return Path(config["results_dir"], "tfrecords/train").is_dir()
+
+
+def after_selection(path):
+    """The path as an input that is known only when the faces have been chosen (see after_conversion)."""
+
+    def input_function(wildcards):
+        if conversion_exists():
+            checkpoints.choose_faces.get(split=wildcards.split)
+        return path.format(**wildcards)
+
+    return input_function
+
+
+def after_conversion(*paths):
+    """The paths as an input that is known only when every image has been converted.
+
+    Without it a changed `category_limit` would train again even when the selection comes out the
+    same: only jobs that hang on a checkpoint are looked at anew when it has run. Before the first
+    conversion there is nothing to look at anew, and the plan can be shown whole.
+    """
+
+    def input_function(wildcards):
+        if conversion_exists():
+            for split in SPLITS:
+                for dataset in datasets_of(split):
+                    checkpoints.kitti.get(split=split, dataset=dataset)
+        return [path.format(**wildcards) for path in paths]
+
+    return input_function
+
+
+def raw_data(wildcards):
+    """No file: stops the plan, with one line, where a dataset's folder is missing."""
+    dataset = config["datasets"][wildcards.dataset]
+    is_drawing = {"--rulegraph", "--dag", "--filegraph", "--d3dag"} & set(sys.argv)
+    if not Path(dataset["root"]).is_dir() and not is_drawing:
+        sys.exit(missing_dataset_message(wildcards.dataset, dataset))
+    return []
+
+
+def raw_fingerprint(wildcards):
+    """Sizes and times of a dataset's raw files, so that a changed one is noticed."""
+    return fingerprint(config["datasets"][wildcards.dataset], wildcards.split)
+
+
+def indexes(wildcards):
+    """The indexes of all datasets of a split."""
+    return [
+        f"<results>/index/{wildcards.split}/{name}.csv"
+        for name in datasets_of(wildcards.split)
+    ]
+
+
+def manifests(wildcards):
+    """What was converted, of all datasets of a split, known when the conversion has run."""
+    names = datasets_of(wildcards.split)
+    paths = [f"<results>/kitti/{wildcards.split}/{name}.manifest.csv" for name in names]
+    return after_conversion(*paths)(wildcards)
+
+
+def shards(split):
+    """The tfrecords of a split, named as NVIDIA's converter names them."""
+    number = config["tfrecords"]["num_shards"]
+    return [
+        f"<results>/tfrecords/{split}/kitti_trainval"
+        f"-fold-{fold:03d}-of-002-shard-{shard:05d}-of-{number:05d}"
+        for fold in range(FOLDS[split])
+        for shard in range(number)
+    ]
+
+
+def command(task):
+    """The toolkit's program for a task."""
+    return TOOLKIT.commands[task]
+
+
+def task_code(task):
+    """Digest of the toolkit's own code behind a task; containers are named by their tag instead."""
+    return code_digest(*TOOLKIT.modules[task])
+
+
+def spec_classes(training):
+    """What the spec templates say of each class, in channel order."""
+    settings = {
+        "class_weight": training["class_weight"],
+        "bbox_weight_target": training["bbox_weight_target"],
+        "cov_radius": training["cov_radius"],
+        "dbscan_eps": config["evaluate"]["dbscan_eps"],
+    }
+    values = {key: per_class(setting, CLASSES) for key, setting in settings.items()}
+    return [
+        {"name": name} | {key: values[key][name] for key in values} for name in CLASSES
+    ]
+
+
+def native_options(training, teacher=()):
+    """The native toolkit's section of a spec; empty under every other toolkit."""
+    if config["toolkit"] != "native":
+        return {}
+    options = {
+        key: value for key, value in training["native"].items() if key != "distillation"
+    }
+    for path in teacher:
+        options["distillation"] = {"teacher_model_file": path} | training["native"][
+            "distillation"
+        ]
+    return options
+
+
+def distils():
+    """Whether retraining also learns from the unpruned model's outputs."""
+    return (
+        config["toolkit"] == "native"
+        and RETRAIN["native"].get("distillation", {}).get("weight", 0) > 0
+    )
+
+
+def teacher_file():
+    """The model that retraining learns from, if it does."""
+    return [f"<results>/unpruned/weights/{MODEL}"] if distils() else []
+
+
+def data_source(subset="fold0"):
+    """The spec's data: folds of the train split, and the val split where it is what is evaluated."""
+    results = config["results_dir"]
+
+    def source(split):
+        return {
+            "tfrecords": f"{results}/tfrecords/{split}",
+            "images": f"{results}/kitti/{split}",
+        }
+
+    return source("train") | {"validation": source("val") if subset == "val" else None}
+
+
+def prune_flags():
+    """Command line of the pruning settings that are the same for every threshold."""
+    settings = config["prune"]
+    return (
+        f"-eq {settings['equalization']} -n {settings['normalizer']}"
+        f" -pg {settings['granularity']} -nf {settings['min_filters']}"
+    )
+
+
+def network():
+    """The network's input size, pixels."""
+    return {"width": config["image_width"], "height": config["image_height"]}
+
+
+def weight_settings(training):
+    """What determines the trained weights: a change of anything else must not train again."""
+    ignored = ("validation", "checkpoint_interval")
+    kept = {key: value for key, value in training.items() if key not in ignored}
+    return {"classes": CLASSES, "network": network(), "training": kept}
+
+
+def pretrained_file():
+    """Where the rule `pretrained` puts the backbone's first weights; nothing without any."""
+    source = TRAIN["pretrained"]
+    if source["source"] == "none":
+        return []
+    return [
+        f"<results>/pretrained/weights{Path(source.get('path') or source['url']).suffix}"
+    ]
+
+
+def model_to_prune(wildcards):
+    """The unpruned model or, iteratively, the one retrained at the threshold before."""
+    before = THRESHOLDS.index(wildcards.threshold) - 1
+    iterative = config["prune"]["mode"] == "iterative" and before >= 0
+    run = f"retrained/{THRESHOLDS[before]}" if iterative else "unpruned"
+    return after_conversion(f"<results>/{run}/weights/{MODEL}")(wildcards)
+
+
+def exported_model(wildcards):
+    """The model file that an export starts from."""
+    folder = {"unpruned": "unpruned/weights", "chosen": "chosen"}[wildcards.model]
+    return after_conversion(f"<results>/{folder}/{MODEL}")(wildcards)
+
+
+def stage_outputs():
+    """What each stage makes, in the order of the stages."""
+    evaluations = expand(
+        "<results>/{run}/evaluation/{subset}/metrics.json",
+        run=RUNS,
+        subset=list(SUBSETS),
+    )
+    return {
+        "index": [
+            *(f"<results>/index/{s}/{d}.csv" for s in SPLITS for d in datasets_of(s)),
+            *(f"<results>/index/{s}/groups.csv" for s in SPLITS),
+        ],
+        "choose_faces": [f"<results>/selection/{s}.csv" for s in SPLITS],
+        "kitti": [
+            f"<results>/kitti/{s}/{d}.manifest.csv"
+            for s in SPLITS
+            for d in datasets_of(s)
+        ],
+        "tfrecords": [shards(s)[0] for s in SPLITS],
+        "train": [f"<results>/unpruned/weights/{MODEL}"],
+        "prune": [f"<results>/pruned/{t}/{MODEL}" for t in THRESHOLDS],
+        "retrain": [f"<results>/retrained/{t}/weights/{MODEL}" for t in THRESHOLDS],
+        "evaluate": evaluations,
+        "choose_model": ["<results>/chosen/choice.json"],
+        "export": [
+            f"<results>/export/{m}/model.onnx" for m in config["export"]["models"]
+        ],
+    }
+
+
+def targets(stage):
+    """One output of each stage up to the named one.
+
+    The late file alone would not do: when a stage fails, Snakemake deletes its output, and a missing
+    file in the middle is no reason to run again while the old late file is still there.
+    """
+    stages = stage_outputs()
+    last = list(stages).index(stage)
+    return [path for paths in list(stages.values())[: last + 1] for path in paths]

@@ -1,0 +1,152 @@
+rule index:
+    input:
+        raw_data,
+    output:
+        "<results>/index/{split}/{dataset}.csv",
+    log:
+        "<logs>/index/{split}/{dataset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        dataset=lambda wc: config["datasets"][wc.dataset],
+        raw=raw_fingerprint,
+        max_bad_fraction=config["max_bad_fraction"],
+        code=code_digest("index"),
+    script:
+        "../scripts/index.py"
+
+
+rule group_duplicates:
+    input:
+        indexes,
+    output:
+        "<results>/index/{split}/groups.csv",
+    log:
+        "<logs>/group_duplicates/{split}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        roots=lambda wc: {
+            name: config["datasets"][name]["root"] for name in datasets_of(wc.split)
+        },
+        code=code_digest("group_duplicates"),
+    script:
+        "../scripts/group_duplicates.py"
+
+
+checkpoint choose_faces:
+    input:
+        index=indexes,
+        groups="<results>/index/{split}/groups.csv",
+    output:
+        selection="<results>/selection/{split}.csv",
+        counts="<results>/selection/{split}.counts.csv",
+    log:
+        "<logs>/choose_faces/{split}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        datasets=lambda wc: datasets_of(wc.split),
+        classes=CLASSES,
+        category_limit=config["category_limit"],
+        val_split=config["tfrecords"]["val_split"],
+        code=code_digest("choose_faces"),
+    script:
+        "../scripts/choose_faces.py"
+
+
+checkpoint kitti:
+    input:
+        selection=after_selection("<results>/selection/{split}.csv"),
+    output:
+        manifest="<results>/kitti/{split}/{dataset}.manifest.csv",
+    log:
+        "<logs>/kitti/{split}/{dataset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        root=lambda wc: config["datasets"][wc.dataset]["root"],
+        raw=raw_fingerprint,
+        network=network(),
+        jpeg_quality=config["jpeg_quality"],
+        code=code_digest("kitti"),
+    script:
+        "../scripts/kitti.py"
+
+
+rule kitti_listing:
+    input:
+        manifests,
+    output:
+        "<results>/kitti/{split}/listing.csv",
+    log:
+        "<logs>/kitti_listing/{split}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        code=code_digest("kitti_listing"),
+    script:
+        "../scripts/kitti_listing.py"
+
+
+rule tfrecords_spec:
+    input:
+        template=template("specs/tfrecords.txt"),
+    output:
+        "<results>/tfrecords/{split}_spec.txt",
+    params:
+        root=lambda wc: f"{config['results_dir']}/kitti/{wc.split}",
+        val_split=lambda wc: (
+            config["tfrecords"]["val_split"] if wc.split == "train" else 0
+        ),
+        num_shards=config["tfrecords"]["num_shards"],
+    template_engine:
+        "jinja2"
+
+
+rule tfrecords:
+    input:
+        spec=after_conversion("<results>/tfrecords/train_spec.txt"),
+        listing=after_conversion("<results>/kitti/train/listing.csv"),
+    output:
+        shards("train"),
+    log:
+        "<logs>/tfrecords/train.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        command=command("dataset_convert"),
+        code=task_code("dataset_convert"),
+        prefix=lambda wc, output: output[0].split("-fold-")[0],
+    shell:
+        "DATA_BASE_PATH=$PWD {params.command} -d {input.spec:q} -o {params.prefix:q}"
+        " > {log:q} 2>&1"
+
+
+use rule tfrecords as tfrecords_val with:
+    input:
+        spec=after_conversion("<results>/tfrecords/val_spec.txt"),
+        listing=after_conversion("<results>/kitti/val/listing.csv"),
+    output:
+        shards("val"),
+    log:
+        "<logs>/tfrecords/val.log",
+
+
+rule check_labels:
+    input:
+        manifest=after_conversion("<results>/kitti/{split}/{dataset}.manifest.csv"),
+    output:
+        "<results>/check_labels/{split}/{dataset}.jpg",
+    log:
+        "<logs>/check_labels/{split}/{dataset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        classes=CLASSES,
+        code=code_digest("check_labels"),
+    script:
+        "../scripts/check_labels.py"

@@ -1,0 +1,78 @@
+rule prune:
+    input:
+        model=model_to_prune,
+    output:
+        model=f"<results>/pruned/{{threshold}}/{MODEL}",
+        summary="<results>/pruned/{threshold}/pruning.json",
+    log:
+        "<logs>/prune/{threshold}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        command=command("prune"),
+        code=task_code("prune"),
+        settings=prune_flags(),
+        folder=lambda wc, output: str(Path(output.model).parent),
+    shell:
+        "{params.command} -m {input.model:q} -o {output.model:q} -pth {wildcards.threshold}"
+        " {params.settings} --results_dir {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule retrain_spec:
+    input:
+        template=template("specs/experiment.txt"),
+    output:
+        "<results>/retrained/{threshold}/train_spec.txt",
+    params:
+        classes=spec_classes(RETRAIN),
+        network=network(),
+        training=RETRAIN,
+        evaluation=config["evaluate"],
+        data=data_source(),
+        model_file=[f"<results>/pruned/{{threshold}}/{MODEL}"],
+        load_graph=True,
+        native=native_options(RETRAIN, teacher_file()),
+    template_engine:
+        "jinja2"
+
+
+use rule train as retrain with:
+    input:
+        spec=ancient("<results>/retrained/{threshold}/train_spec.txt"),
+        tfrecords=after_conversion(*shards("train")),
+        start=after_conversion(f"<results>/pruned/{{threshold}}/{MODEL}"),
+        teacher=after_conversion(*teacher_file()),
+    output:
+        model=f"<results>/retrained/{{threshold}}/weights/{MODEL}",
+    log:
+        "<logs>/retrain/{threshold}.log",
+    benchmark:
+        "<benchmarks>/retrain/{threshold}.tsv"
+    params:
+        command=command("train"),
+        code=task_code("train"),
+        settings=weight_settings(RETRAIN),
+        gpus=RETRAIN["gpus"],
+        folder=lambda wc, output: str(Path(output.model).parents[1]),
+        name=Path(MODEL).stem,
+
+
+rule choose_model:
+    input:
+        metrics=after_conversion(
+            *(f"<results>/{run}/evaluation/fold0/metrics.json" for run in RUNS)
+        ),
+        models=after_conversion(*(f"<results>/{run}/weights/{MODEL}" for run in RUNS)),
+    output:
+        choice="<results>/chosen/choice.json",
+        table="<results>/chosen/models.csv",
+        model=f"<results>/chosen/{MODEL}",
+    log:
+        "<logs>/choose_model.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        runs=RUNS,
+        max_map_drop=config["prune"]["max_map_drop"],
+    script:
+        "../scripts/choose_model.py"

@@ -1,0 +1,104 @@
+rule pretrained:
+    output:
+        "<results>/pretrained/weights{suffix}",
+    log:
+        "<logs>/pretrained/weights{suffix}.log",
+    retries: 2
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        source=TRAIN["pretrained"],
+    script:
+        "../scripts/pretrained.py"
+
+
+rule train_spec:
+    input:
+        template=template("specs/experiment.txt"),
+    output:
+        "<results>/unpruned/train_spec.txt",
+    params:
+        classes=spec_classes(TRAIN),
+        network=network(),
+        training=TRAIN,
+        evaluation=config["evaluate"],
+        data=data_source(),
+        model_file=pretrained_file(),
+        load_graph=False,
+        native=native_options(TRAIN),
+    template_engine:
+        "jinja2"
+
+
+rule train:
+    input:
+        spec=ancient("<results>/unpruned/train_spec.txt"),
+        tfrecords=after_conversion(*shards("train")),
+        start=after_conversion(*pretrained_file()),
+    output:
+        model=f"<results>/unpruned/weights/{MODEL}",
+    log:
+        "<logs>/train/unpruned.log",
+    benchmark:
+        "<benchmarks>/train/unpruned.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    resources:
+        gpu=1,
+    params:
+        command=command("train"),
+        code=task_code("train"),
+        settings=weight_settings(TRAIN),
+        gpus=TRAIN["gpus"],
+        folder=lambda wc, output: str(Path(output.model).parents[1]),
+        name=Path(MODEL).stem,
+    shell:
+        "DATA_BASE_PATH=$PWD OMP_NUM_THREADS={threads} {params.command}"
+        " -e {input.spec:q} -r {params.folder:q} -n {params.name} --gpus {params.gpus}"
+        " 2>&1 | tee {log:q}"
+
+
+rule evaluate_spec:
+    input:
+        template=template("specs/experiment.txt"),
+    output:
+        "<results>/evaluate/{subset}_spec.txt",
+    params:
+        classes=spec_classes(TRAIN),
+        network=network(),
+        training=TRAIN,
+        evaluation=config["evaluate"],
+        data=lambda wc: data_source(wc.subset),
+        model_file=[],
+        load_graph=False,
+        native=native_options(TRAIN),
+    template_engine:
+        "jinja2"
+
+
+rule evaluate:
+    input:
+        spec=after_conversion("<results>/evaluate/{subset}_spec.txt"),
+        model=after_conversion(f"<results>/{{run}}/weights/{MODEL}"),
+        tfrecords=after_conversion(
+            *(path for split in SPLITS for path in shards(split))
+        ),
+    output:
+        metrics="<results>/{run}/evaluation/{subset}/metrics.json",
+        curve="<results>/{run}/evaluation/{subset}/precision_recall.csv",
+        detections="<results>/{run}/evaluation/{subset}/detections.csv",
+    log:
+        "<logs>/evaluate/{run}/{subset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    resources:
+        gpu=1,
+    params:
+        command=command("evaluate"),
+        code=task_code("evaluate"),
+        folder=lambda wc, output: str(Path(output.metrics).parent),
+    shell:
+        "DATA_BASE_PATH=$PWD OMP_NUM_THREADS={threads} {params.command}"
+        " -e {input.spec:q} -m {input.model:q} -r {params.folder:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,102 @@
+"""Picks the smallest model that is nearly as accurate as the unpruned one."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def choose_model(
+    metrics: dict[str, dict[str, Any]], max_map_drop: float
+) -> tuple[dict, pd.DataFrame]:
+    """The choice and a table of all models, unpruned first.
+
+    `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to the content of its metrics.json on
+    fold 0; `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned
+    one is chosen and the choice says so.
+    """
+    reference = metrics["unpruned"]
+    rows = []
+    for run, values in metrics.items():
+        rows.append(
+            {
+                "run": run,
+                "mAP": values["mAP"],
+                **{f"AP {name}": ap for name, ap in values["average_precision"].items()},
+                "COCO AP": values["coco"]["AP"],
+                "COCO AP50": values["coco"]["AP50"],
+                "parameters": values["model"]["parameters"],
+                "share of parameters": values["model"]["parameters"]
+                / reference["model"]["parameters"],
+                "MACs": values["model"]["macs"],
+                "drop": reference["mAP"] - values["mAP"],
+            }
+        )
+    table = pd.DataFrame(rows)
+    within = table[table["drop"] <= max_map_drop]
+    chosen = within.sort_values(["parameters", "drop"], kind="stable").iloc[0]
+    if chosen["run"] == "unpruned":
+        smallest = table[table["run"] != "unpruned"]["drop"].min()
+        reason = (
+            f"no pruned model holds prune.max_map_drop {max_map_drop:g}: "
+            f"the best of them loses {smallest:.2f} points"
+        )
+    else:
+        reason = (
+            f"smallest model that loses at most {max_map_drop:g} points: "
+            f"{chosen['drop']:+.2f} points at {100 * chosen['share of parameters']:.1f} % "
+            "of the parameters"
+        )
+    table["chosen"] = table["run"] == chosen["run"]
+    choice = {
+        "run": chosen["run"],
+        "reason": reason,
+        "mAP": chosen["mAP"],
+        "unpruned_mAP": reference["mAP"],
+        "parameters": int(chosen["parameters"]),
+        "share_of_parameters": float(chosen["share of parameters"]),
+        "max_map_drop": max_map_drop,
+    }
+    return choice, table
+
+
+def write_choice(
+    runs: list[str],
+    metrics_files: list[str],
+    model_files: list[str],
+    max_map_drop: float,
+    choice_file: str,
+    table_file: str,
+    model_file: str,
+) -> str:
+    """Read the runs' metrics, write choice, table and a copy of the model; returns a printed table."""
+    metrics = {
+        run: json.loads(Path(path).read_text(encoding="utf-8"))
+        for run, path in zip(runs, metrics_files, strict=True)
+    }
+    choice, table = choose_model(metrics, max_map_drop)
+    table.to_csv(f"{table_file}.part", index=False)
+    os.replace(f"{table_file}.part", table_file)
+    shutil.copyfile(model_files[runs.index(choice["run"])], f"{model_file}.part")
+    os.replace(f"{model_file}.part", model_file)
+    Path(f"{choice_file}.part").write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
+    os.replace(f"{choice_file}.part", choice_file)
+    shown = table.drop(columns=["drop"]).to_string(index=False, float_format="{:.2f}".format)
+    return f"{shown}\n{choice['run']}: {choice['reason']}"
+
+
+if __name__ == "__main__":
+    message = write_choice(
+        snakemake.params.runs,
+        snakemake.input.metrics,
+        snakemake.input.models,
+        snakemake.params.max_map_drop,
+        snakemake.output.choice,
+        snakemake.output.table,
+        snakemake.output.model,
+    )
+    Path(snakemake.log[0]).write_text(message + "\n", encoding="utf-8")
+    print(message)

@@ -1,0 +1,145 @@
+"""Checks the configuration against config.schema.yaml and against itself, before any work.
+
+Snakemake's own `validate` stops with a dump of the schema; a user needs the key, the value and the
+remedy, in one line.
+"""
+
+import difflib
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+PER_CLASS_KEYS = (
+    ("train", "class_weight"),
+    ("train", "bbox_weight_target"),
+    ("train", "cov_radius"),
+    ("retrain", "class_weight"),
+    ("retrain", "bbox_weight_target"),
+    ("retrain", "cov_radius"),
+    ("evaluate", "dbscan_eps"),
+)
+
+
+class ConfigError(ValueError):
+    """A setting that the workflow cannot work with; the message is one line."""
+
+
+def check_config(config: dict[str, Any], schema_file: Path) -> None:
+    """Fill in the schema's defaults, in place, and raise ConfigError at the first fault.
+
+    The schema knows types and ranges; here are added the relations between keys: classes that the
+    class maps name, one number for every class, thresholds that stay apart as folder names.
+    """
+    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
+    validator = Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=lambda error: [str(p) for p in error.path])
+    if errors:
+        raise ConfigError(_message(errors[0]))
+    _fill_defaults(schema, schema, config)
+    _check_relations(config)
+
+
+def merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `base` in which `overlay`'s keys stand, sections merged key by key.
+
+    A map from class to number is one value, not a section: it replaces the one below.
+    """
+    result = deepcopy(base)
+    for key, value in overlay.items():
+        is_section = isinstance(value, dict) and isinstance(result.get(key), dict)
+        if is_section and ("train", key) not in PER_CLASS_KEYS and key != "pretrained":
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = deepcopy(value)
+    return result
+
+
+def per_class(setting: float | dict[str, float], classes: list[str]) -> dict[str, float]:
+    """The setting for each class: one number for all, or the map as it stands."""
+    if isinstance(setting, dict):
+        return {name: setting[name] for name in classes}
+    return dict.fromkeys(classes, setting)
+
+
+def _message(error: ValidationError) -> str:
+    error = _deepest(error)
+    key = ".".join(str(part) for part in error.absolute_path) or "config"
+    value = error.instance
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = sorted(set(value) - set(known), key=str)[0]
+        near = difflib.get_close_matches(str(unknown), known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        name = f"{key}.{unknown}" if error.absolute_path else unknown
+        return f"{name}: unknown key; {remedy}"
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in value]
+        return f"{key}: {missing[0]} is missing; config/config.schema.yaml describes it"
+    if error.validator == "type" and isinstance(value, str) and _is_number(value):
+        return (
+            f"{key}: {value!r} is a text, not a number; "
+            "YAML wants a point and a signed exponent, as in 5.0e-6, and no quotes"
+        )
+    return f"{key}: {error.message}"
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """The sub-error that explains a failed oneOf: the one that got furthest into the value."""
+    while error.context:
+        error = max(
+            error.context, key=lambda sub: (len(sub.absolute_path), sub.validator != "type")
+        )
+    return error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fill_defaults(schema: dict[str, Any], root: dict[str, Any], instance: dict[str, Any]) -> None:
+    for key, subschema in schema.get("properties", {}).items():
+        if "default" in subschema:
+            instance.setdefault(key, deepcopy(subschema["default"]))
+        if "$ref" in subschema:
+            subschema = root["$defs"][subschema["$ref"].rsplit("/", 1)[1]]  # noqa: PLW2901
+        if isinstance(instance.get(key), dict):
+            _fill_defaults(subschema, root, instance[key])
+
+
+def _check_relations(config: dict[str, Any]) -> None:
+    classes = config["classes"]
+    for name, dataset in config["datasets"].items():
+        for raw, mapped in dataset["class_map"].items():
+            if mapped is not None and mapped not in classes:
+                raise ConfigError(
+                    f"datasets.{name}.class_map.{raw}: {mapped!r} is not one of classes {classes}"
+                )
+    if not any("train" in dataset["splits"] for dataset in config["datasets"].values()):
+        raise ConfigError("datasets: none has a train split; add splits.train to one of them")
+    for section, key in PER_CLASS_KEYS:
+        value = config[section].get(key)
+        if isinstance(value, dict) and set(value) != set(classes):
+            raise ConfigError(
+                f"{section}.{key}: has {sorted(value)}, needs one number for each of {classes}"
+            )
+    rates = merged(config["train"], config["retrain"])["learning_rate"]
+    for section, rate in (("train", config["train"]["learning_rate"]), ("retrain", rates)):
+        if rate["min"] > rate["max"]:
+            raise ConfigError(
+                f"{section}.learning_rate: min {rate['min']:g} is above max {rate['max']:g}"
+            )
+        if rate["soft_start"] > rate["annealing"]:
+            raise ConfigError(
+                f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
+                f"{rate['annealing']:g} begins"
+            )
+    names = [f"{threshold:g}" for threshold in config["prune"]["thresholds"]]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"prune.thresholds: {names} are not all different to six digits")

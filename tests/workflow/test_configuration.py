@@ -1,0 +1,108 @@
+"""Bad settings stop the run with one line that names the key."""
+
+from copy import deepcopy
+
+import pytest
+import yaml
+from configuration import ConfigError, check_config, merged, per_class
+
+
+@pytest.fixture(scope="module")
+def schema(repository):
+    return repository / "config/config.schema.yaml"
+
+
+@pytest.fixture
+def config(repository):
+    return yaml.safe_load((repository / "config/config.yaml").read_text())
+
+
+def set_key(config, dotted, value):
+    *sections, key = dotted.split(".")
+    for section in sections:
+        config = config[section]
+    config[key] = value
+
+
+def test_default_config_is_valid_and_gets_no_new_keys_where_it_is_complete(config, schema):
+    before = deepcopy(config)
+    check_config(config, schema)
+    assert config == before
+
+
+def test_demo_overlay_is_valid(repository, config, schema):
+    overlay = yaml.safe_load((repository / "config/demo.yaml").read_text())
+    check_config(merged(config, overlay), schema)
+
+
+def test_defaults_fill_what_is_left_out(config, schema):
+    del config["prune"]["granularity"]
+    del config["max_bad_fraction"]
+    check_config(config, schema)
+    assert config["prune"]["granularity"] == 8
+    assert config["max_bad_fraction"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.epoch", 3, "train.epoch: unknown key; did you mean epochs?"),
+        ("categroy_limit", 3, "categroy_limit: unknown key; did you mean category_limit?"),
+        ("train.learning_rate.min", "5e-6", "is a text, not a number"),
+        ("train.epochs", 0, "train.epochs: 0 is less than the minimum of 1"),
+        ("train.epochs", 2.5, "train.epochs: 2.5 is not of type 'integer'"),
+        ("image_width", 961, "image_width: 961 is not a multiple of 16"),
+        ("prune.thresholds", [0.1, "0.2"], "prune.thresholds.1: '0.2' is a text"),
+        ("prune.thresholds", [], "prune.thresholds"),
+        ("prune.thresholds", [0.1, 0.10000001], "not all different"),
+        ("toolkit", "tlt9", "toolkit: 'tlt9' is not one of"),
+        ("classes", ["mask", "mask"], "classes"),
+        ("datasets.kaggle.class_map.mask", "masked", "datasets.kaggle.class_map.mask: 'masked'"),
+        ("datasets.kaggle.layout", "coco", "datasets.kaggle.layout: 'coco' is not one of"),
+        ("train.class_weight", {"mask": 1}, "train.class_weight: has ['mask'], needs one number"),
+        ("train.class_weight", "heavy", "train.class_weight"),
+        ("train.learning_rate.min", 1.0, "train.learning_rate: min 1 is above max"),
+        ("train.learning_rate.soft_start", 0.9, "soft_start 0.9 ends after annealing"),
+        ("train.pretrained", {"source": "file"}, "train.pretrained: path is missing"),
+        ("train.pretrained", {"source": "url", "url": "https://x/y.pth"}, "sha256 is missing"),
+        ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
+    ],
+)
+def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected):
+    set_key(config, key, value)
+    with pytest.raises(ConfigError) as error:
+        check_config(config, schema)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["train.epochs", "classes", "train.augmentation.zoom_min"])
+def test_missing_key_is_named(config, schema, key):
+    *sections, last = key.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    del section[last]
+    with pytest.raises(ConfigError, match=f"{last} is missing"):
+        check_config(config, schema)
+
+
+def test_no_train_split(config, schema):
+    for dataset in config["datasets"].values():
+        dataset["splits"] = {"val": {"images": "i", "annotations": "a"}}
+    with pytest.raises(ConfigError, match="none has a train split"):
+        check_config(config, schema)
+
+
+def test_retrain_overlays_sections_but_replaces_class_maps(config):
+    retrain = {"epochs": 3, "learning_rate": {"max": 1e-4}, "class_weight": 2.0}
+    result = merged(config["train"], retrain)
+    assert result["epochs"] == 3
+    assert result["learning_rate"] == config["train"]["learning_rate"] | {"max": 1e-4}
+    assert result["class_weight"] == 2.0
+    assert config["train"]["epochs"] == 120
+
+
+def test_per_class_spreads_a_single_number():
+    assert per_class(2.0, ["a", "b"]) == {"a": 2.0, "b": 2.0}
+    assert per_class({"b": 1, "a": 2}, ["a", "b"]) == {"a": 2, "b": 1}
