@@ -1,0 +1,226 @@
+"""Task `export`: write a model as ONNX, with NVIDIA's flags and tensor names."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from detectnet_v2.dataset import target_classes
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.model import DetectNetV2
+from detectnet_v2.model_file import load_model
+from detectnet_v2.onnx_graph import onnx_model
+from detectnet_v2.spec import load_experiment
+from detectnet_v2.status import task_status
+
+# 1/255 as the float32 that nvinfer multiplies pixels with.
+NET_SCALE_FACTOR = "0.0039215697906911373"
+TOLERANCE = 1e-4
+_ROUTE_SUFFIXES = {"keras2onnx": "", "tf2onnx": ":0"}
+
+logger = logging.getLogger(__name__)
+
+
+def export_onnx(
+    model: DetectNetV2,
+    path: Path,
+    *,
+    opset: int = 11,
+    batch_size: int | None = None,
+    suffix: str = "",
+) -> None:
+    """Write a model as ONNX after comparing ONNX Runtime's output with PyTorch's.
+
+    Args:
+        model: the model, in evaluation mode.
+        path: a file that does not exist yet; it appears only when the outputs agree.
+        opset: see `onnx_model`.
+        batch_size: see `onnx_model`.
+        suffix: see `onnx_model`.
+
+    Raises:
+        DetectNetError: when the file exists, cannot be written, or computes something else.
+    """
+    refuse_existing(path)
+    content = onnx_model(model, opset=opset, batch_size=batch_size, suffix=suffix)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(content.SerializeToString(deterministic=True))
+            difference = largest_difference(model, part)
+            if not difference <= 1:
+                raise DetectNetError(
+                    f"the ONNX of {path} computes something else than the model: outputs differ "
+                    f"by {difference:.3g} times the tolerance of {TOLERANCE:g}; the model's "
+                    "weights may be infinite or NaN"
+                )
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DetectNetError(f"cannot write {path}: {error}") from error
+
+
+def largest_difference(model: DetectNetV2, path: Path) -> float:
+    """Compare an ONNX file with the model it was made from, on a fixed random image.
+
+    Returns:
+        The largest |ONNX Runtime - PyTorch| in units of the tolerance, 1e-4 absolute plus 1e-4 of
+        the value; NaN counts as infinite.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    batch = session.get_inputs()[0].shape[0]
+    shape = (batch if isinstance(batch, int) else 1, 3, model.input_height, model.input_width)
+    images = np.random.default_rng(0).random(shape, dtype=np.float32)
+    with torch.inference_mode():
+        expected = [output.numpy() for output in model(torch.from_numpy(images))]
+    actual = session.run(None, {session.get_inputs()[0].name: images})
+    ratios = [
+        np.abs(ours - theirs) / (TOLERANCE + TOLERANCE * np.abs(theirs))
+        for ours, theirs in zip(actual, expected, strict=True)
+    ]
+    largest = max(float(ratio.max()) for ratio in ratios)
+    return float("inf") if np.isnan(largest) else largest
+
+
+def write_ds_config(
+    folder: Path, names: Sequence[str], *, height: int, width: int, key: str | None = None
+) -> None:
+    """Write labels.txt and nvinfer_config.txt, the part of nvinfer's settings that the model fixes.
+
+    Args:
+        folder: where both go.
+        names: classes in channel order.
+        height: of the network's input in pixels.
+        width: of the network's input in pixels.
+        key: `tlt-model-key`, left out when None; plain ONNX needs none.
+    """
+    settings = {
+        "net-scale-factor": NET_SCALE_FACTOR,
+        "offsets": "0.0;0.0;0.0",
+        "infer-dims": f"3;{height};{width}",
+        **({} if key is None else {"tlt-model-key": key}),
+        "network-type": "0",
+        "num-detected-classes": str(len(names)),
+        "model-color-format": "0",
+        "maintain-aspect-ratio": "0",
+        "output-tensor-meta": "0",
+    }
+    _write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
+    _write_text(
+        folder / "nvinfer_config.txt",
+        "".join(f"{name}={value}\n" for name, value in settings.items()),
+    )
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise a DetectNetError when `path` is there, as NVIDIA's tasks do."""
+    if path.exists():
+        raise DetectNetError(f"{path} exists already: remove it or choose another -o")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add NVIDIA's flags of `export`, those of earlier toolkits included."""
+    parser.add_argument("-m", "--model", type=Path, required=True, help="model (.hdf5)")
+    parser.add_argument("-k", "--key", help="only written to nvinfer_config.txt")
+    parser.add_argument("-o", "--output_file", type=Path, help="ONNX file (beside the model)")
+    parser.add_argument("-e", "--experiment_spec", type=Path, help="spec that names the classes")
+    parser.add_argument(
+        "--gen_ds_config", action="store_true", help="write labels.txt and nvinfer_config.txt"
+    )
+    parser.add_argument(
+        "--static_batch_size", type=int, default=-1, help="images a batch; -1 leaves it open (-1)"
+    )
+    parser.add_argument(
+        "--target_opset", type=int, default=11, help="ONNX operator set (11, for TensorRT 7.1)"
+    )
+    parser.add_argument(
+        "--onnx_route",
+        choices=sorted(_ROUTE_SUFFIXES),
+        default="keras2onnx",
+        help="whose tensor names: tf2onnx appends :0 (keras2onnx)",
+    )
+    parser.add_argument("--results_dir", type=Path, help="folder of status.json")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more")
+    parser.add_argument("--data_type", choices=["fp32", "fp16", "int8"], default="fp32")
+    parser.add_argument("--cal_data_file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cal_image_dir", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cal_cache_file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cal_json_file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=int, default=10, help=argparse.SUPPRESS)
+    parser.add_argument("--batch_size", type=int, default=16, help=argparse.SUPPRESS)
+    parser.add_argument("--max_batch_size", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--min_batch_size", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--opt_batch_size", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--max_workspace_size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--engine_file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "-s", "--strict_type_constraints", action="store_true", help=argparse.SUPPRESS
+    )
+    parser.add_argument("--force_ptq", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export `args.model`."""
+    output = args.output_file or args.model
+    if output.suffix != ".onnx":
+        output = output.with_name(f"{output.name}.onnx")
+    with task_status(args.results_dir, "DetectNet_v2 export"):
+        _refuse_engines(args)
+        refuse_existing(output)
+        names = None if args.experiment_spec is None else _classes(args.experiment_spec)
+        model = load_model(args.model, classes=names)
+        if args.gen_ds_config and (names := names or model.class_names) is None:
+            raise DetectNetError(
+                f"--gen_ds_config: {args.model} does not hold the names of its classes, give the "
+                "spec that trained it with -e"
+            )
+        export_onnx(
+            model,
+            output,
+            opset=args.target_opset,
+            batch_size=None if args.static_batch_size == -1 else args.static_batch_size,
+            suffix=_ROUTE_SUFFIXES[args.onnx_route],
+        )
+        logger.info("ONNX model: %s", output)
+        if args.gen_ds_config:
+            write_ds_config(
+                output.parent,
+                names,
+                height=model.input_height,
+                width=model.input_width,
+                key=args.key,
+            )
+            logger.info("DeepStream settings: labels.txt, nvinfer_config.txt in %s", output.parent)
+    return 0
+
+
+def _refuse_engines(args: argparse.Namespace) -> None:
+    """Name what this toolkit cannot do; flags that only tune an engine are taken and ignored."""
+    if args.engine_file is not None:
+        raise DetectNetError(
+            f"--engine_file {args.engine_file}: building an engine needs TensorRT; let nvinfer or "
+            "trtexec build it on the device from the ONNX file"
+        )
+    if args.cal_json_file is not None:
+        raise DetectNetError(
+            f"--cal_json_file {args.cal_json_file}: scales of quantisation-aware training need a "
+            "model trained with enable_qat under NVIDIA's toolkit"
+        )
+
+
+def _classes(spec: Path) -> list[str]:
+    return target_classes(load_experiment(spec))
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
