@@ -1,0 +1,182 @@
+"""Near-duplicate photographs: thumbnails, a perceptual hash for candidates, groups.
+
+Two images are near-duplicates when the difference hashes of their grey thumbnails are within
+`max_distance` bits of 64 and the thumbnails' correlation is at least `min_correlation`. The hash
+alone is not enough: portraits before a white wall share most of its bits.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+
+THUMBNAIL = 32
+HASH_BITS = 64
+# Thumbnails with less contrast than this (grey levels) have no picture to compare.
+MIN_CONTRAST = 2.0
+# Candidates found among the pairs at exactly `max_distance`; closer pairs are found surer.
+RECALL = 0.99
+# A bucket with more images than this is compared only along the order of the whole hashes.
+MAX_BUCKET = 1000
+NEIGHBOURS = 100
+
+
+def thumbnail(path: str | Path) -> np.ndarray | None:
+    """Grey thumbnail (32, 32) uint8 of an image, stretched; None when it cannot be decoded.
+
+    A JPEG is decoded at the smallest of its DCT scales that still has 64 pixels a side.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return None
+    grey = None
+    if data.startswith(b"\xff\xd8"):
+        try:
+            grey = simplejpeg.decode_jpeg(
+                data, "GRAY", fastdct=True, min_height=64, min_width=64, strict=False
+            )
+        except ValueError:
+            grey = None
+    if grey is None and data:
+        flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if grey is None:
+        return None
+    return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+
+
+def difference_hash(thumbnails: np.ndarray) -> np.ndarray:
+    """Bits (n, 64) bool: whether each of 8 x 9 cells is darker than its right neighbour."""
+    cells = np.stack(
+        [cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA) for image in thumbnails]
+    )
+    return (cells[:, :, 1:] > cells[:, :, :-1]).reshape(len(thumbnails), HASH_BITS)
+
+
+def candidate_pairs(bits: np.ndarray, max_distance: int) -> np.ndarray:
+    """Pairs (m, 2) of rows of `bits` (n, 64) that differ in at most `max_distance` bits.
+
+    Locality-sensitive hashing by bit sampling (Indyk and Motwani 1998): in each of some tables,
+    only images that agree in a few sampled bits are compared. The number of sampled bits grows
+    with log n, so that the buckets stay small, the number of tables follows from `RECALL`.
+    """
+    count = len(bits)
+    sampled = max(8, math.ceil(math.log2(max(count, 2))) - 2)
+    agreement = (1 - max_distance / HASH_BITS) ** sampled
+    tables = math.ceil(math.log(1 - RECALL) / math.log(1 - agreement)) if agreement < 1 else 1
+    packed = np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)
+    rng = np.random.default_rng(0)
+    found = [np.empty((0, 2), np.int64)]
+    for _ in range(tables):
+        chosen = rng.choice(HASH_BITS, sampled, replace=False)
+        keys = bits[:, chosen] @ (1 << np.arange(sampled, dtype=np.int64))
+        for first, second in _bucket_pairs(keys, packed):
+            near = np.bitwise_count(packed[first] ^ packed[second]) <= max_distance
+            found.append(np.stack((first[near], second[near]), axis=1))
+    pairs = np.concatenate(found)
+    pairs.sort(axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def _bucket_pairs(
+    keys: np.ndarray, packed: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    order = np.lexsort((packed, keys))
+    ordered = keys[order]
+    # Pairs at distance 1, 2, 3 ... in the order: all pairs of every bucket, bucket by bucket
+    # at once, until no bucket is that long.
+    for step in range(1, MAX_BUCKET):
+        same = np.flatnonzero(ordered[step:] == ordered[:-step])
+        if not len(same):
+            return
+        if step > NEIGHBOURS:
+            sizes = np.unique(ordered, return_counts=True)
+            small = sizes[0][sizes[1] <= MAX_BUCKET]
+            same = same[np.isin(ordered[same], small)]
+        yield order[same], order[same + step]
+
+
+def group_thumbnails(
+    thumbnails: np.ndarray, max_distance: int, min_correlation: float
+) -> np.ndarray:
+    """Label (n,) of each thumbnail's group: the least index in it.
+
+    Pairs are joined from the most alike on, and only while the mean thumbnails of their two
+    groups still correlate: so a chain of small changes does not swallow a whole dataset.
+    """
+    count = len(thumbnails)
+    parent = np.arange(count)
+    if not count:
+        return parent
+    flat = thumbnails.reshape(count, -1).astype(np.float32)
+    usable = np.flatnonzero(flat.std(axis=1) >= MIN_CONTRAST)
+    # Equal thumbnails are one: copies would fill buckets.
+    _, first, inverse = np.unique(
+        flat[usable], axis=0, return_index=True, return_inverse=True
+    )
+    leaders = np.minimum.reduceat(
+        usable[np.argsort(inverse, kind="stable")],
+        np.flatnonzero(np.r_[True, np.diff(np.sort(inverse))]),
+    ) if len(usable) else usable
+    parent[usable] = leaders[inverse] if len(usable) else parent[usable]
+    vectors = flat[leaders] - flat[leaders].mean(axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = candidate_pairs(difference_hash(thumbnails[leaders]), max_distance)
+    del first
+    correlation = np.einsum("ij,ij->i", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
+    alike = correlation >= min_correlation
+    pairs, correlation = pairs[alike], correlation[alike]
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -correlation))
+    sums = vectors.copy()
+    root = np.arange(len(leaders))
+
+    def find(item: int) -> int:
+        while root[item] != item:
+            root[item] = root[root[item]]
+            item = root[item]
+        return item
+
+    for one, other in pairs[order]:
+        a, b = sorted((find(one), find(other)))
+        if a == b:
+            continue
+        norm = np.linalg.norm(sums[a]) * np.linalg.norm(sums[b])
+        if float(sums[a] @ sums[b]) >= min_correlation * norm:
+            root[b] = a
+            sums[a] += sums[b]
+    merged = np.array([find(item) for item in range(len(leaders))], dtype=np.int64)
+    lowest = np.full(len(leaders), count, dtype=np.int64)
+    np.minimum.at(lowest, merged, leaders)
+    position = {int(leader): index for index, leader in enumerate(leaders)}
+    return np.array(
+        [
+            lowest[merged[position[int(item)]]] if int(item) in position else item
+            for item in parent
+        ],
+        dtype=np.int64,
+    )
+
+
+def group_id(key: str, salt: int = 0) -> str:
+    """8 hex digits that depend on nothing but a group's least key (and the salt, when not 0)."""
+    text = key if not salt else f"{key}\0{salt}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def key_of(dataset: str, image: str) -> str:
+    """The key of an image among all datasets; `image` as the tables hold it."""
+    return f"{dataset}/{image}"
+
+
+def label_groups(keys: Sequence[str], labels: Sequence[int]) -> list[str]:
+    """The group id of each image, from the least key in its group."""
+    least: dict[int, str] = {}
+    for key, label in zip(keys, labels, strict=True):
+        least[label] = min(key, least.get(label, key))
+    ids = {label: group_id(key) for label, key in least.items()}
+    return [ids[label] for label in labels]

@@ -1,0 +1,80 @@
+"""What every rule's script does around its work: a log file, a progress bar, one-line errors."""
+
+import errno
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from datasets.errors import DatasetError
+
+Item = TypeVar("Item")
+LOG_INTERVAL_S = 10.0
+REMEDIES = {
+    errno.ENOSPC: "free space or put results_dir on another disk",
+    errno.EDQUOT: "free space or put results_dir on another disk",
+    errno.EACCES: "give this user the permission",
+    errno.EPERM: "give this user the permission",
+    errno.EROFS: "put results_dir on a disk that can be written",
+}
+
+
+class Log:
+    """Lines for a log file, and for stderr too."""
+
+    def __init__(self, path: str | Path | None) -> None:
+        """Open `path` anew; None logs to stderr alone."""
+        self._file = None
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def __call__(self, line: str) -> None:
+        """Write a line to both."""
+        self.to_file(line)
+        tqdm.write(line, file=sys.stderr)
+
+    def to_file(self, line: str) -> None:
+        """Write a line to the log file only."""
+        if self._file:
+            self._file.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+
+    def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+        """Pass `items` on, with a bar on a terminal and a line every so often in the log file."""
+        last = time.monotonic()
+        bar = tqdm(items, total=total, desc=what, unit="image", disable=not sys.stderr.isatty())
+        for done, item in enumerate(bar, start=1):
+            yield item
+            if time.monotonic() - last >= LOG_INTERVAL_S:
+                last = time.monotonic()
+                self.to_file(f"{what}: {done} of {total}")
+
+
+def describe(error: OSError) -> str:
+    """One line for an error of the operating system, with a remedy where there is one."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{where}{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
+@contextmanager
+def reported(path: str | Path | None) -> Iterator[Log]:
+    """Run a script's work: errors that a user can put right end it with one line and exit 1."""
+    log = Log(path)
+    try:
+        yield log
+    except (DatasetError, OSError) as error:
+        message = describe(error) if isinstance(error, OSError) else str(error)
+        log.to_file(f"error: {message}")
+        sys.exit(f"error: {message}")
+    finally:
+        log.close()
