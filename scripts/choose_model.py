@@ -14,8 +14,7 @@ def choose_model(
 ) -> tuple[dict, pd.DataFrame]:
     """The choice and a table of all models, unpruned first.
 
-    `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to the content of its metrics.json on
-    fold 0; `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned
+    `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to its metrics.json of fold 0; `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned
     one is chosen and the choice says so.
     """
     reference = metrics["unpruned"]
@@ -72,7 +71,7 @@ def write_choice(
     table_file: str,
     model_file: str,
 ) -> str:
-    """Read the runs' metrics, write choice, table and a copy of the model; returns a printed table."""
+    """Read the runs' metrics; write choice, table and a copy of the model; return a table to print."""
     metrics = {
         run: json.loads(Path(path).read_text(encoding="utf-8"))
         for run, path in zip(runs, metrics_files, strict=True)

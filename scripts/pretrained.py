@@ -1,4 +1,4 @@
-"""Fetches the backbone's first weights: copies a file or downloads one, resumably, and checks it."""
+"""Fetches the backbone's first weights: copies a file, or downloads and checks one, resumably."""
 
 import hashlib
 import os
