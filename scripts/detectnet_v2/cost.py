@@ -149,7 +149,8 @@ class CostFunction:
         return (costs * self.weights * self.class_weights[:, None]).sum()
 
     def accumulate(self, costs: Tensor) -> None:
-        """Add a training batch's ``costs`` (C, 2) to the sums that decide the next weights."""
+        """Add a training batch's ``costs`` (C, 2), those of all processes together, to the sums
+        that decide the next weights."""
         self._sums += costs
 
     def end_epoch(self) -> None:
@@ -157,14 +158,11 @@ class CostFunction:
 
         An objective's weight becomes its weight target over its cost's sum, as a share of the
         class's total and clipped to the limits; a class without any cost keeps its weights.
-        In distributed training the sums of all processes are added first.
         """
         if not self._autoweighting:
             self._sums.zero_()
             return
         sums = self._sums.double()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)
         shares = torch.where(sums > 0, self._targets / sums, 0.0)
         totals = shares.sum(1, keepdim=True)
         weights = (shares / totals).clamp(*self._limits).float()
@@ -254,14 +252,12 @@ class Regularizer:
         self._parameters = [] if off else [p for p in parameters if p.requires_grad]
 
     @torch.no_grad()
-    def cost(self) -> float:
+    def cost(self) -> Tensor | float:
         """The term's value at the present parameters."""
         if not self._parameters:
             return 0.0
-        norms = torch._foreach_norm(self._parameters, 2 if self._squared else 1)
-        return self._weight * sum(
-            float(norm) ** 2 if self._squared else float(norm) for norm in norms
-        )
+        norms = torch.stack(torch._foreach_norm(self._parameters, 2 if self._squared else 1))
+        return self._weight * (norms.square() if self._squared else norms).sum()
 
     @torch.no_grad()
     def add_gradients(self, scale: float = 1.0) -> None:

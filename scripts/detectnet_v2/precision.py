@@ -1,0 +1,129 @@
+"""Device, number type and threads of a training, chosen from the spec and from what is there."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from detectnet_v2 import spec_pb2
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.model import DetectNetV2
+
+_LOG = logging.getLogger(__name__)
+_NAMES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# bfloat16 must win clearly: it costs a little precision, and timings vary.
+_WORTHWHILE = 0.9
+_PROBE_IMAGES = 2
+_PROBE_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number type of activations: ``dtype`` is None for float32 throughout."""
+
+    name: str
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Type that autocast uses; None when there is no autocast."""
+        return _NAMES[self.name]
+
+    def autocast(self) -> torch.autocast:
+        """A context for the forward pass."""
+        # The cache would keep low-precision copies of weights that are used once a step.
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype is not None, cache_enabled=False
+        )
+
+
+def requested_precision(experiment: spec_pb2.Experiment, use_amp: bool) -> str:
+    """'auto', 'float32', 'bfloat16' or 'float16', from ``native``, --use_amp and ``model_config``.
+
+    Raises DetectNetError for another name.
+    """
+    name = experiment.native.precision
+    if name:
+        if name not in ("auto", *_NAMES):
+            raise DetectNetError(
+                f"native.precision: {name!r} is not one of auto, {', '.join(_NAMES)}"
+            )
+        return name
+    if use_amp:
+        return "auto"
+    half = spec_pb2.ModelConfig.TrainingPrecision.FLOAT16
+    is_half = experiment.model_config.training_precision.backend_floatx == half
+    return "float16" if is_half else "float32"
+
+
+def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Precision:
+    """The precision for ``name``; 'auto' tries on a CPU whether bfloat16 is faster than float32.
+
+    A CPU computes float16 as bfloat16, which needs no loss scaling.
+    """
+    if device.type == "cpu":
+        if name == "float16":
+            name = "bfloat16"
+        if name == "auto":
+            times = {
+                candidate: _step_time(model, Precision(candidate, device))
+                for candidate in ("float32", "bfloat16")
+            }
+            faster = times["bfloat16"] < _WORTHWHILE * times["float32"]
+            name = "bfloat16" if faster else "float32"
+            _LOG.info(
+                "a step takes %.0f ms an image in float32, %.0f ms in bfloat16: training in %s",
+                1e3 * times["float32"] / _PROBE_IMAGES,
+                1e3 * times["bfloat16"] / _PROBE_IMAGES,
+                name,
+            )
+    elif name == "auto":
+        name = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return Precision(name, device)
+
+
+def _step_time(model: DetectNetV2, precision: Precision) -> float:
+    """Least seconds of a forward and backward pass; weights and statistics stay as they are."""
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    images = torch.zeros(_PROBE_IMAGES, 3, model.input_height, model.input_width)
+    images = images.to(memory_format=torch.channels_last)
+    best = float("inf")
+    for _ in range(_PROBE_REPEATS):
+        started = time.perf_counter()
+        with precision.autocast():
+            bbox, cov = model(images)
+        (bbox.sum() + cov.sum()).backward()
+        best = min(best, time.perf_counter() - started)
+        model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+    return best
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity and its control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text(encoding="ascii").split()
+        if limit != "max":
+            cores = min(cores, max(1, round(int(limit) / int(period))))
+    return cores or 1
+
+
+def set_threads(requested: int, processes: int) -> int:
+    """Set PyTorch's threads and return their number.
+
+    ``requested`` (``native.threads``) wins, then OMP_NUM_THREADS, then the available cores shared
+    among the ``processes`` of this machine.
+    """
+    threads = requested
+    if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        threads = int(os.environ["OMP_NUM_THREADS"])
+    threads = threads or max(1, available_cores() // processes)
+    torch.set_num_threads(threads)
+    return threads

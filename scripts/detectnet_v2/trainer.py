@@ -1,0 +1,189 @@
+"""One training step after another: forward, cost, backward, optimiser, and all of their state."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from detectnet_v2 import cost, optimizer, schedule, spec_pb2
+from detectnet_v2.distillation import Teacher
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.loader import Batch
+from detectnet_v2.model import DetectNetV2, regularized_parameters
+from detectnet_v2.optimizer import MovingAverage
+from detectnet_v2.precision import Precision
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step found: its number, its batch, and values averaged over all processes.
+
+    ``values`` holds the costs (C, 2) flattened, then the total loss, then a number that is finite
+    exactly when the gradients are, then how many processes were asked to stop.
+    """
+
+    step: int
+    batch: Batch
+    values: torch.Tensor
+
+
+class Trainer:
+    """Trains ``model`` by the settings of ``experiment``; ``step`` counts from 0 over all epochs.
+
+    The model must be on the precision's device. Each process of a distributed training has one.
+    """
+
+    def __init__(
+        self,
+        experiment: spec_pb2.Experiment,
+        model: DetectNetV2,
+        *,
+        precision: Precision,
+        steps_per_epoch: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        training, native = experiment.training_config, experiment.native
+        self.model = model
+        self.step = 0
+        self.cost = cost.from_spec(experiment, device=precision.device)
+        self.schedule = schedule.from_spec(training, steps_per_epoch)
+        self._precision = precision
+        self._teacher = teacher
+        self._distributed = torch.distributed.is_initialized()
+        self._clip_norm = native.gradient_clip_norm
+        skip_idle_biases(model)
+        self._regularizer = cost.Regularizer(training.regularizer, regularized_parameters(model))
+        self._optimizer = optimizer.from_spec(training.optimizer, model.parameters())
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self.average = MovingAverage(model, native.ema_decay) if native.ema_decay else None
+        self._scaling = training.cost_scaling
+        self._exponent = self._scaling.initial_exponent if self._scaling.enabled else 0.0
+        if precision.name == "float16" and not self._scaling.enabled:
+            raise DetectNetError(
+                "training_config.cost_scaling is off, but float16 gradients vanish without it: "
+                "set enabled, initial_exponent: 8, increment: 0.005, decrement: 1"
+            )
+        self._forward = self._wrapped(native.compile)
+
+    def run_step(self, batch: Batch, *, stop_requested: bool = False) -> StepResult:
+        """Train on one batch."""
+        device = self._precision.device
+        images = batch.images.to(device, non_blocking=True)
+        # The array is (N, H, W, 3), so this view is in channels_last memory, and stays in it.
+        images = images.permute(0, 3, 1, 2).float().div_(255)
+        targets = batch.targets.to(device)
+        with self._precision.autocast():
+            bbox, cov = self._forward(images)
+        costs = self.cost.costs(bbox.float(), cov.float(), targets)
+        loss = self.cost.total(costs)
+        if self._teacher is not None:
+            loss = loss + self._teacher.cost(images, bbox.float(), cov.float())
+        (loss * 2.0**self._exponent).backward()
+        gradient_norm = self._update()
+        values = torch.cat(
+            [
+                costs.detach().flatten(),
+                torch.stack(
+                    [
+                        loss.detach() + self._regularizer.cost(),
+                        gradient_norm,
+                        torch.tensor(float(stop_requested), device=device),
+                    ]
+                ),
+            ]
+        )
+        if self._distributed:
+            torch.distributed.all_reduce(values)
+            values[:-1] /= torch.distributed.get_world_size()
+        self.cost.accumulate(values[: costs.numel()].view_as(costs))
+        result = StepResult(self.step, batch, values)
+        self.step += 1
+        return result
+
+    @contextlib.contextmanager
+    def evaluated_model(self):
+        """The model to validate or save, in evaluation mode: with averaged weights if kept."""
+        own = None
+        if self.average is not None:
+            own = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.average.copy_to(self.model)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            if own is not None:
+                self.model.load_state_dict(own)
+            self.model.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "step": self.step,
+            "exponent": self._exponent,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "cost": self.cost.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``'s result."""
+        self.step, self._exponent = state["step"], state["exponent"]
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.cost.load_state_dict(state["cost"])
+        self.schedule.load_state_dict(state["schedule"])
+
+    def _update(self) -> torch.Tensor:
+        """Apply the gradients; returns a number that is not finite when they are not."""
+        gradients = [p.grad for p in self._parameters]
+        if self._scaling.enabled:
+            torch._foreach_mul_(gradients, 2.0**-self._exponent)
+        self._regularizer.add_gradients()
+        norm = nn.utils.get_total_norm(gradients)
+        if self._scaling.enabled:
+            if math.isfinite(norm):
+                self._exponent += self._scaling.increment
+            else:
+                # Adam still takes a step, with its momentum alone.
+                self._exponent -= self._scaling.decrement
+                torch._foreach_zero_(gradients)
+                norm = torch.zeros_like(norm)
+        if self._clip_norm:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
+        self._optimizer.update(self.schedule.learning_rate(self.step))
+        self._optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
+        return norm
+
+    def _wrapped(self, compiled: bool) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+        forward: Callable = self.model
+        if self._distributed:
+            forward = nn.parallel.DistributedDataParallel(
+                self.model, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        return torch.compile(forward) if compiled else forward
+
+
+def skip_idle_biases(model: DetectNetV2) -> None:
+    """Keep the biases of convolutions before a batch norm from learning, where it subtracts them.
+
+    In training the batch norm removes every constant, so the true gradient of such a bias is
+    zero, and computing its rounding noise costs a pass over the activations. A batch norm that
+    uses moving averages removes nothing; before it the bias learns.
+    """
+    for layer in model.layers:
+        if layer.kind != "batch_norm":
+            continue
+        if model.get_submodule(layer.name).training:
+            source = model.get_submodule(layer.inputs[0])
+            if isinstance(source, nn.Conv2d):
+                source.bias.requires_grad_(False)
