@@ -4,228 +4,213 @@
 # source: spec.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "spec.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'spec.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\nspec.proto\x12\x0c\x64\x65tectnet_v2"\xa5\x02\n\x0bKITTIConfig\x12\x1b\n\x13root_directory_path\x18\x01 \x01(\t\x12\x16\n\x0eimage_dir_name\x18\x02 \x01(\t\x12\x16\n\x0elabel_dir_name\x18\x03 \x01(\t\x12\x18\n\x10point_clouds_dir\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61librations_dir\x18\x05 \x01(\t\x12%\n\x1dkitti_sequence_to_frames_file\x18\x06 \x01(\t\x12\x17\n\x0fimage_extension\x18\x07 \x01(\t\x12\x16\n\x0enum_partitions\x18\x08 \x01(\r\x12\x12\n\nnum_shards\x18\t \x01(\r\x12\x16\n\x0epartition_mode\x18\n \x01(\t\x12\x11\n\tval_split\x18\x0b \x01(\x02"\x86\x01\n\nCOCOConfig\x12\x1b\n\x13root_directory_path\x18\x01 \x01(\t\x12\x15\n\rimg_dir_names\x18\x02 \x03(\t\x12\x18\n\x10\x61nnotation_files\x18\x03 \x03(\t\x12\x16\n\x0enum_partitions\x18\x04 \x01(\r\x12\x12\n\nnum_shards\x18\x05 \x03(\r"\xba\x07\n\x13\x44\x61tasetExportConfig\x12\x31\n\x0ckitti_config\x18\x01 \x01(\x0b\x32\x19.detectnet_v2.KITTIConfigH\x00\x12/\n\x0b\x63oco_config\x18\x02 \x01(\x0b\x32\x18.detectnet_v2.COCOConfigH\x00\x12V\n\x16sample_modifier_config\x18\x03 \x01(\x0b\x32\x36.detectnet_v2.DatasetExportConfig.SampleModifierConfig\x12\x1c\n\x14image_directory_path\x18\x04 \x01(\t\x12W\n\x14target_class_mapping\x18\x05 \x03(\x0b\x32\x39.detectnet_v2.DatasetExportConfig.TargetClassMappingEntry\x1a\x9d\x04\n\x14SampleModifierConfig\x12&\n\x1e\x66ilter_samples_containing_only\x18\x01 \x03(\t\x12\x1f\n\x17\x64ominant_target_classes\x18\x02 \x03(\t\x12\x7f\n\x1eminimum_target_class_imbalance\x18\x03 \x03(\x0b\x32W.detectnet_v2.DatasetExportConfig.SampleModifierConfig.MinimumTargetClassImbalanceEntry\x12\x16\n\x0enum_duplicates\x18\x04 \x01(\r\x12\x1c\n\x14max_training_samples\x18\x05 \x01(\r\x12~\n\x1esource_to_target_class_mapping\x18\x06 \x03(\x0b\x32V.detectnet_v2.DatasetExportConfig.SampleModifierConfig.SourceToTargetClassMappingEntry\x1a\x42\n MinimumTargetClassImbalanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1a\x41\n\x1fSourceToTargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x39\n\x17TargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x15\n\x13\x63onvert_config_type"Y\n\nDataSource\x12\x16\n\x0etfrecords_path\x18\x01 \x01(\t\x12\x1c\n\x14image_directory_path\x18\x02 \x01(\t\x12\x15\n\rsource_weight\x18\x03 \x01(\x02"\xda\x04\n\rDatasetConfig\x12.\n\x0c\x64\x61ta_sources\x18\x01 \x03(\x0b\x32\x18.detectnet_v2.DataSource\x12\x17\n\x0fimage_extension\x18\x02 \x01(\t\x12Q\n\x14target_class_mapping\x18\x03 \x03(\x0b\x32\x33.detectnet_v2.DatasetConfig.TargetClassMappingEntry\x12\x19\n\x0fvalidation_fold\x18\x04 \x01(\rH\x00\x12:\n\x16validation_data_source\x18\x05 \x01(\x0b\x32\x18.detectnet_v2.DataSourceH\x00\x12\x44\n\x0f\x64\x61taloader_mode\x18\x06 \x01(\x0e\x32+.detectnet_v2.DatasetConfig.DATALOADER_MODE\x12@\n\rsampling_mode\x18\x07 \x01(\x0e\x32).detectnet_v2.DatasetConfig.SAMPLING_MODE\x1a\x39\n\x17TargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01";\n\x0f\x44\x41TALOADER_MODE\x12\x0f\n\x0bMULTISOURCE\x10\x00\x12\n\n\x06LEGACY\x10\x01\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x02"@\n\rSAMPLING_MODE\x12\x10\n\x0cUSER_DEFINED\x10\x00\x12\x10\n\x0cPROPORTIONAL\x10\x01\x12\x0b\n\x07UNIFORM\x10\x02\x42\x14\n\x12\x64\x61taset_split_type"\xd9\x07\n\x12\x41ugmentationConfig\x12\x45\n\rpreprocessing\x18\x01 \x01(\x0b\x32..detectnet_v2.AugmentationConfig.Preprocessing\x12R\n\x14spatial_augmentation\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.AugmentationConfig.SpatialAugmentation\x12N\n\x12\x63olor_augmentation\x18\x03 \x01(\x0b\x32\x32.detectnet_v2.AugmentationConfig.ColorAugmentation\x1a\xe0\x02\n\rPreprocessing\x12\x1a\n\x12output_image_width\x18\x01 \x01(\r\x12\x1b\n\x13output_image_height\x18\x02 \x01(\r\x12\x1c\n\x14output_image_channel\x18\x03 \x01(\r\x12\x18\n\x10output_image_min\x18\x04 \x01(\r\x12\x18\n\x10output_image_max\x18\x05 \x01(\r\x12\x1a\n\x12\x65nable_auto_resize\x18\x06 \x01(\x08\x12\x11\n\tcrop_left\x18\x07 \x01(\r\x12\x10\n\x08\x63rop_top\x18\x08 \x01(\r\x12\x12\n\ncrop_right\x18\t \x01(\r\x12\x13\n\x0b\x63rop_bottom\x18\n \x01(\r\x12\x16\n\x0emin_bbox_width\x18\x0b \x01(\x02\x12\x17\n\x0fmin_bbox_height\x18\x0c \x01(\x02\x12\x13\n\x0bscale_width\x18\r \x01(\x02\x12\x14\n\x0cscale_height\x18\x0e \x01(\x02\x1a\xd5\x01\n\x13SpatialAugmentation\x12\x19\n\x11hflip_probability\x18\x01 \x01(\x02\x12\x19\n\x11vflip_probability\x18\x02 \x01(\x02\x12\x10\n\x08zoom_min\x18\x03 \x01(\x02\x12\x10\n\x08zoom_max\x18\x04 \x01(\x02\x12\x17\n\x0ftranslate_max_x\x18\x05 \x01(\x02\x12\x17\n\x0ftranslate_max_y\x18\x06 \x01(\x02\x12\x16\n\x0erotate_rad_max\x18\x07 \x01(\x02\x12\x1a\n\x12rotate_probability\x18\x08 \x01(\x02\x1a\x9c\x01\n\x11\x43olorAugmentation\x12\x1a\n\x12\x63olor_shift_stddev\x18\x01 \x01(\x02\x12\x18\n\x10hue_rotation_max\x18\x02 \x01(\x02\x12\x1c\n\x14saturation_shift_max\x18\x03 \x01(\x02\x12\x1a\n\x12\x63ontrast_scale_max\x18\x04 \x01(\x02\x12\x17\n\x0f\x63ontrast_center\x18\x05 \x01(\x02"\x8a\x03\n\x10\x43lusteringConfig\x12\x1a\n\x12\x63overage_threshold\x18\x01 \x01(\x02\x12#\n\x1bminimum_bounding_box_height\x18\x02 \x01(\x05\x12P\n\x14\x63lustering_algorithm\x18\x03 \x01(\x0e\x32\x32.detectnet_v2.ClusteringConfig.ClusteringAlgorithm\x12\x12\n\ndbscan_eps\x18\x04 \x01(\x02\x12\x1a\n\x12\x64\x62scan_min_samples\x18\x05 \x01(\x02\x12\x19\n\x11neighborhood_size\x18\x06 \x01(\x05\x12#\n\x1b\x64\x62scan_confidence_threshold\x18\x07 \x01(\x02\x12\x19\n\x11nms_iou_threshold\x18\x08 \x01(\x02\x12 \n\x18nms_confidence_threshold\x18\t \x01(\x02"6\n\x13\x43lusteringAlgorithm\x12\n\n\x06\x44\x42SCAN\x10\x00\x12\x07\n\x03NMS\x10\x01\x12\n\n\x06HYBRID\x10\x02"o\n\x10\x43onfidenceConfig\x12\x1c\n\x14\x63onfidence_threshold\x18\x01 \x01(\x02\x12!\n\x19\x63onfidence_model_filename\x18\x02 \x01(\t\x12\x1a\n\x12normalization_mode\x18\x03 \x01(\t"\xea\x02\n\x14PostProcessingConfig\x12V\n\x13target_class_config\x18\x01 \x03(\x0b\x32\x39.detectnet_v2.PostProcessingConfig.TargetClassConfigEntry\x1a\x89\x01\n\x11TargetClassConfig\x12\x39\n\x11\x63lustering_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.ClusteringConfig\x12\x39\n\x11\x63onfidence_config\x18\x02 \x01(\x0b\x32\x1e.detectnet_v2.ConfidenceConfig\x1an\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x43\n\x05value\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.PostProcessingConfig.TargetClassConfig:\x02\x38\x01"\xb4\x08\n\x0bModelConfig\x12\x1d\n\x15pretrained_model_file\x18\x01 \x01(\t\x12 \n\x18\x66reeze_pretrained_layers\x18\x02 \x01(\x08\x12\'\n\x1f\x61llow_loaded_model_modification\x18\x03 \x01(\x08\x12\x12\n\nnum_layers\x18\x04 \x01(\x05\x12\x13\n\x0buse_pooling\x18\x05 \x01(\x08\x12\x16\n\x0euse_batch_norm\x18\x06 \x01(\x08\x12\x14\n\x0c\x64ropout_rate\x18\x07 \x01(\x02\x12\x38\n\nactivation\x18\x08 \x01(\x0b\x32$.detectnet_v2.ModelConfig.Activation\x12=\n\robjective_set\x18\t \x01(\x0b\x32&.detectnet_v2.ModelConfig.ObjectiveSet\x12G\n\x12training_precision\x18\n \x01(\x0b\x32+.detectnet_v2.ModelConfig.TrainingPrecision\x12\x11\n\tfreeze_bn\x18\x0b \x01(\x08\x12\x15\n\rfreeze_blocks\x18\x0c \x03(\x02\x12\x0c\n\x04\x61rch\x18\r \x01(\t\x12\x12\n\nload_graph\x18\x0e \x01(\x08\x12\x17\n\x0f\x61ll_projections\x18\x0f \x01(\x08\x1a\xc1\x01\n\nActivation\x12\x17\n\x0f\x61\x63tivation_type\x18\x01 \x01(\t\x12]\n\x15\x61\x63tivation_parameters\x18\x02 \x03(\x0b\x32>.detectnet_v2.ModelConfig.Activation.ActivationParametersEntry\x1a;\n\x19\x41\x63tivationParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1a=\n\rBboxObjective\x12\r\n\x05input\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\x02\x12\x0e\n\x06offset\x18\x03 \x01(\x02\x1a\x1d\n\x0c\x43ovObjective\x12\r\n\x05input\x18\x01 \x01(\t\x1az\n\x0cObjectiveSet\x12\x35\n\x04\x62\x62ox\x18\x01 \x01(\x0b\x32\'.detectnet_v2.ModelConfig.BboxObjective\x12\x33\n\x03\x63ov\x18\x02 \x01(\x0b\x32&.detectnet_v2.ModelConfig.CovObjective\x1a\x9e\x01\n\x11TrainingPrecision\x12Q\n\x0e\x62\x61\x63kend_floatx\x18\x01 \x01(\x0e\x32\x39.detectnet_v2.ModelConfig.TrainingPrecision.BackendFloatx"6\n\rBackendFloatx\x12\x0b\n\x07\x46LOAT32\x10\x00\x12\x0b\n\x07\x46LOAT16\x10\x01\x12\x0b\n\x07INVALID\x10\x02"\xf2\x05\n\x10\x45valuationConfig\x12)\n!validation_period_during_training\x18\x01 \x01(\r\x12\x1e\n\x16\x66irst_validation_epoch\x18\x02 \x01(\r\x12%\n\x1d\x65\x61rly_stopping_patience_steps\x18\x03 \x01(\r\x12v\n&minimum_detection_ground_truth_overlap\x18\x04 \x03(\x0b\x32\x46.detectnet_v2.EvaluationConfig.MinimumDetectionGroundTruthOverlapEntry\x12V\n\x15\x65valuation_box_config\x18\x05 \x03(\x0b\x32\x37.detectnet_v2.EvaluationConfig.EvaluationBoxConfigEntry\x12\x46\n\x16\x61verage_precision_mode\x18\x06 \x01(\x0e\x32&.detectnet_v2.EvaluationConfig.AP_MODE\x1as\n\x13\x45valuationBoxConfig\x12\x16\n\x0eminimum_height\x18\x01 \x01(\x05\x12\x16\n\x0emaximum_height\x18\x02 \x01(\x05\x12\x15\n\rminimum_width\x18\x03 \x01(\x05\x12\x15\n\rmaximum_width\x18\x04 \x01(\x05\x1aI\n\'MinimumDetectionGroundTruthOverlapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1an\n\x18\x45valuationBoxConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x41\n\x05value\x18\x02 \x01(\x0b\x32\x32.detectnet_v2.EvaluationConfig.EvaluationBoxConfig:\x02\x38\x01"$\n\x07\x41P_MODE\x12\n\n\x06SAMPLE\x10\x00\x12\r\n\tINTEGRATE\x10\x01"\xa2\x03\n\x12\x43ostFunctionConfig\x12\x44\n\x0etarget_classes\x18\x01 \x03(\x0b\x32,.detectnet_v2.CostFunctionConfig.TargetClass\x12\x1c\n\x14\x65nable_autoweighting\x18\x02 \x01(\x08\x12\x1c\n\x14max_objective_weight\x18\x03 \x01(\x02\x12\x1c\n\x14min_objective_weight\x18\x04 \x01(\x02\x1a\xeb\x01\n\x0bTargetClass\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63lass_weight\x18\x02 \x01(\x02\x12"\n\x1a\x63overage_foreground_weight\x18\x03 \x01(\x02\x12J\n\nobjectives\x18\x04 \x03(\x0b\x32\x36.detectnet_v2.CostFunctionConfig.TargetClass.Objective\x1aH\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0einitial_weight\x18\x02 \x01(\x02\x12\x15\n\rweight_target\x18\x03 \x01(\x02"\x7f\n SoftStartAnnealingScheduleConfig\x12\x19\n\x11min_learning_rate\x18\x01 \x01(\x02\x12\x19\n\x11max_learning_rate\x18\x02 \x01(\x02\x12\x12\n\nsoft_start\x18\x03 \x01(\x02\x12\x11\n\tannealing\x18\x04 \x01(\x02"\xa9\x01\n$EarlyStoppingAnnealingScheduleConfig\x12\x19\n\x11min_learning_rate\x18\x01 \x01(\x02\x12\x19\n\x11max_learning_rate\x18\x02 \x01(\x02\x12\x19\n\x11soft_start_epochs\x18\x03 \x01(\r\x12\x18\n\x10\x61nnealing_epochs\x18\x04 \x01(\r\x12\x16\n\x0epatience_steps\x18\x05 \x01(\r"\xda\x01\n\x12LearningRateConfig\x12W\n\x1dsoft_start_annealing_schedule\x18\x01 \x01(\x0b\x32..detectnet_v2.SoftStartAnnealingScheduleConfigH\x00\x12_\n!early_stopping_annealing_schedule\x18\x02 \x01(\x0b\x32\x32.detectnet_v2.EarlyStoppingAnnealingScheduleConfigH\x00\x42\n\n\x08schedule"\x97\x01\n\x11RegularizerConfig\x12@\n\x04type\x18\x01 \x01(\x0e\x32\x32.detectnet_v2.RegularizerConfig.RegularizationType\x12\x0e\n\x06weight\x18\x02 \x01(\x02"0\n\x12RegularizationType\x12\n\n\x06NO_REG\x10\x00\x12\x06\n\x02L1\x10\x01\x12\x06\n\x02L2\x10\x02"D\n\x13\x41\x64\x61mOptimizerConfig\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x02\x12\r\n\x05\x62\x65ta1\x18\x02 \x01(\x02\x12\r\n\x05\x62\x65ta2\x18\x03 \x01(\x02"Q\n\x0fOptimizerConfig\x12\x31\n\x04\x61\x64\x61m\x18\x01 \x01(\x0b\x32!.detectnet_v2.AdamOptimizerConfigH\x00\x42\x0b\n\toptimizer"d\n\x11\x43ostScalingConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x18\n\x10initial_exponent\x18\x02 \x01(\x01\x12\x11\n\tincrement\x18\x03 \x01(\x01\x12\x11\n\tdecrement\x18\x04 \x01(\x01"\xf7\x01\n\x0bWandBConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x04 \x01(\t\x12\x0e\n\x06reinit\x18\x05 \x01(\x08\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\x11\n\twandb_dir\x18\x08 \x01(\t\x12\r\n\x05notes\x18\t \x01(\t\x12,\n\x04mode\x18\n \x01(\x0e\x32\x1e.detectnet_v2.WandBConfig.MODE"-\n\x04MODE\x12\n\n\x06ONLINE\x10\x00\x12\x0b\n\x07OFFLINE\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02"\x8b\x01\n\rClearMLConfig\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x1a\n\x12reuse_last_task_id\x18\x04 \x01(\x08\x12\x1a\n\x12\x63ontinue_last_task\x18\x05 \x01(\x08\x12\x15\n\rdeferred_init\x18\x06 \x01(\x08"\xd6\x03\n\x10VisualizerConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x12\n\nnum_images\x18\x02 \x01(\r\x12 \n\x18scalar_logging_frequency\x18\x03 \x01(\r\x12$\n\x1cinfrequent_logging_frequency\x18\x04 \x01(\r\x12R\n\x13target_class_config\x18\x05 \x03(\x0b\x32\x35.detectnet_v2.VisualizerConfig.TargetClassConfigEntry\x12/\n\x0cwandb_config\x18\x06 \x01(\x0b\x32\x19.detectnet_v2.WandBConfig\x12\x33\n\x0e\x63learml_config\x18\x07 \x01(\x0b\x32\x1b.detectnet_v2.ClearMLConfig\x1a/\n\x11TargetClassConfig\x12\x1a\n\x12\x63overage_threshold\x18\x01 \x01(\x02\x1aj\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.detectnet_v2.VisualizerConfig.TargetClassConfig:\x02\x38\x01"\xfd\x02\n\x0eTrainingConfig\x12\x1a\n\x12\x62\x61tch_size_per_gpu\x18\x01 \x01(\r\x12\x12\n\nnum_epochs\x18\x02 \x01(\r\x12\x37\n\rlearning_rate\x18\x03 \x01(\x0b\x32 .detectnet_v2.LearningRateConfig\x12\x34\n\x0bregularizer\x18\x04 \x01(\x0b\x32\x1f.detectnet_v2.RegularizerConfig\x12\x30\n\toptimizer\x18\x05 \x01(\x0b\x32\x1d.detectnet_v2.OptimizerConfig\x12\x35\n\x0c\x63ost_scaling\x18\x06 \x01(\x0b\x32\x1f.detectnet_v2.CostScalingConfig\x12\x1b\n\x13\x63heckpoint_interval\x18\x07 \x01(\r\x12\x12\n\nenable_qat\x18\x08 \x01(\x08\x12\x32\n\nvisualizer\x18\t \x01(\x0b\x32\x1e.detectnet_v2.VisualizerConfig"\xfe\x02\n\x14\x42\x62oxRasterizerConfig\x12V\n\x13target_class_config\x18\x01 \x03(\x0b\x32\x39.detectnet_v2.BboxRasterizerConfig.TargetClassConfigEntry\x12\x17\n\x0f\x64\x65\x61\x64zone_radius\x18\x02 \x01(\x02\x1a\x84\x01\n\x11TargetClassConfig\x12\x14\n\x0c\x63ov_center_x\x18\x01 \x01(\x02\x12\x14\n\x0c\x63ov_center_y\x18\x02 \x01(\x02\x12\x14\n\x0c\x63ov_radius_x\x18\x03 \x01(\x02\x12\x14\n\x0c\x63ov_radius_y\x18\x04 \x01(\x02\x12\x17\n\x0f\x62\x62ox_min_radius\x18\x05 \x01(\x02\x1an\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x43\n\x05value\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.BboxRasterizerConfig.TargetClassConfig:\x02\x38\x01"\xaf\x04\n\x0bLabelFilter\x12[\n\x1c\x62\x62ox_dimensions_label_filter\x18\x01 \x01(\x0b\x32\x33.detectnet_v2.LabelFilter.BboxDimensionsLabelFilterH\x00\x12O\n\x16\x62\x62ox_crop_label_filter\x18\x02 \x01(\x0b\x32-.detectnet_v2.LabelFilter.BboxCropLabelFilterH\x00\x12U\n\x19source_class_label_filter\x18\x03 \x01(\x0b\x32\x30.detectnet_v2.LabelFilter.SourceClassLabelFilterH\x00\x1ai\n\x19\x42\x62oxDimensionsLabelFilter\x12\x11\n\tmin_width\x18\x01 \x01(\x02\x12\x12\n\nmin_height\x18\x02 \x01(\x02\x12\x11\n\tmax_width\x18\x03 \x01(\x02\x12\x12\n\nmax_height\x18\x04 \x01(\x02\x1a\x63\n\x13\x42\x62oxCropLabelFilter\x12\x11\n\tcrop_left\x18\x01 \x01(\x02\x12\x12\n\ncrop_right\x18\x02 \x01(\x02\x12\x10\n\x08\x63rop_top\x18\x03 \x01(\x02\x12\x13\n\x0b\x63rop_bottom\x18\x04 \x01(\x02\x1a\x34\n\x16SourceClassLabelFilter\x12\x1a\n\x12source_class_names\x18\x01 \x03(\tB\x15\n\x13label_filter_params"\xba\x02\n\x14ObjectiveLabelFilter\x12\x65\n\x1eobjective_label_filter_configs\x18\x01 \x03(\x0b\x32=.detectnet_v2.ObjectiveLabelFilter.ObjectiveLabelFilterConfig\x12\x17\n\x0fmask_multiplier\x18\x02 \x01(\x02\x12\x1d\n\x15preserve_ground_truth\x18\x03 \x01(\x08\x1a\x82\x01\n\x1aObjectiveLabelFilterConfig\x12/\n\x0clabel_filter\x18\x01 \x01(\x0b\x32\x19.detectnet_v2.LabelFilter\x12\x1a\n\x12target_class_names\x18\x02 \x03(\t\x12\x17\n\x0fobjective_names\x18\x03 \x03(\t"\xb0\x06\n\x0cNativeConfig\x12\x11\n\tprecision\x18\x01 \x01(\t\x12\x11\n\tema_decay\x18\x02 \x01(\x02\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x17\n\x0f\x63\x61\x63he_directory\x18\x05 \x01(\t\x12\x0f\n\x07\x63ompile\x18\x06 \x01(\x08\x12=\n\x0c\x64istillation\x18\x07 \x01(\x0b\x32\'.detectnet_v2.NativeConfig.Distillation\x12\x1c\n\x14\x63overage_focal_gamma\x18\x08 \x01(\x02\x12=\n\x0c\x61ugmentation\x18\t \x01(\x0b\x32\'.detectnet_v2.NativeConfig.Augmentation\x12\x1a\n\x12gradient_clip_norm\x18\n \x01(\x02\x12\x41\n\x0epostprocessing\x18\x0b \x01(\x0e\x32).detectnet_v2.NativeConfig.Postprocessing\x12:\n\x12\x64\x62scan_min_samples\x18\x0c \x01(\x0e\x32\x1e.detectnet_v2.DbscanMinSamples\x12 \n\x18\x63overage_positive_weight\x18\r \x01(\x02\x1a\xd6\x01\n\x0c\x41ugmentation\x12\x11\n\tscale_min\x18\x01 \x01(\x02\x12\x11\n\tscale_max\x18\x02 \x01(\x02\x12\x19\n\x11scale_probability\x18\x03 \x01(\x02\x12\x1a\n\x12mosaic_probability\x18\x04 \x01(\x02\x12\x18\n\x10\x62lur_probability\x18\x05 \x01(\x02\x12\x16\n\x0e\x62lur_sigma_max\x18\x06 \x01(\x02\x12\x18\n\x10noise_stddev_max\x18\x07 \x01(\x02\x12\x1d\n\x15grayscale_probability\x18\x08 \x01(\x02\x1aO\n\x0c\x44istillation\x12\x1a\n\x12teacher_model_file\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12\x13\n\x0btemperature\x18\x03 \x01(\x02"+\n\x0ePostprocessing\x12\n\n\x06NVIDIA\x10\x00\x12\r\n\tCORRECTED\x10\x01"\xb1\x05\n\nExperiment\x12\x13\n\x0brandom_seed\x18\x01 \x01(\r\x12\x33\n\x0e\x64\x61taset_config\x18\x02 \x01(\x0b\x32\x1b.detectnet_v2.DatasetConfig\x12=\n\x13\x61ugmentation_config\x18\x03 \x01(\x0b\x32 .detectnet_v2.AugmentationConfig\x12\x41\n\x15postprocessing_config\x18\x04 \x01(\x0b\x32".detectnet_v2.PostProcessingConfig\x12/\n\x0cmodel_config\x18\x05 \x01(\x0b\x32\x19.detectnet_v2.ModelConfig\x12\x39\n\x11\x65valuation_config\x18\x06 \x01(\x0b\x32\x1e.detectnet_v2.EvaluationConfig\x12>\n\x14\x63ost_function_config\x18\x07 \x01(\x0b\x32 .detectnet_v2.CostFunctionConfig\x12\x35\n\x0ftraining_config\x18\x08 \x01(\x0b\x32\x1c.detectnet_v2.TrainingConfig\x12\x42\n\x16\x62\x62ox_rasterizer_config\x18\t \x01(\x0b\x32".detectnet_v2.BboxRasterizerConfig\x12\x42\n\x16loss_mask_label_filter\x18\n \x01(\x0b\x32".detectnet_v2.ObjectiveLabelFilter\x12@\n\x15\x64\x61taset_export_config\x18\x0b \x03(\x0b\x32!.detectnet_v2.DatasetExportConfig\x12*\n\x06native\x18\x0c \x01(\x0b\x32\x1a.detectnet_v2.NativeConfig"`\n\x10\x43\x61libratorConfig\x12\x19\n\x11\x63\x61libration_cache\x18\x01 \x01(\t\x12\x1e\n\x16\x63\x61libration_tensorfile\x18\x02 \x01(\t\x12\x11\n\tn_batches\x18\x03 \x01(\x05"\x1a\n\tTLTConfig\x12\r\n\x05model\x18\x01 \x01(\t"\xa2\x03\n\x0eTensorRTConfig\x12\x33\n\x06parser\x18\x01 \x01(\x0e\x32#.detectnet_v2.TensorRTConfig.Parser\x12\x12\n\ncaffemodel\x18\x02 \x01(\t\x12\x10\n\x08prototxt\x18\x03 \x01(\t\x12\x11\n\tuff_model\x18\x04 \x01(\t\x12\x12\n\netlt_model\x18\x05 \x01(\t\x12G\n\x11\x62\x61\x63kend_data_type\x18\x06 \x01(\x0e\x32,.detectnet_v2.TensorRTConfig.BackendDataType\x12\x13\n\x0bsave_engine\x18\x07 \x01(\x08\x12\x12\n\ntrt_engine\x18\x08 \x01(\t\x12\x39\n\x11\x63\x61librator_config\x18\t \x01(\x0b\x32\x1e.detectnet_v2.CalibratorConfig"0\n\x06Parser\x12\x08\n\x04\x45TLT\x10\x00\x12\x07\n\x03UFF\x10\x01\x12\t\n\x05\x43\x41\x46\x46\x45\x10\x02\x12\x08\n\x04ONNX\x10\x03"/\n\x0f\x42\x61\x63kendDataType\x12\x08\n\x04\x46P32\x10\x00\x12\x08\n\x04\x46P16\x10\x01\x12\x08\n\x04INT8\x10\x02"\xcc\x02\n\x10InferencerConfig\x12-\n\ntlt_config\x18\x01 \x01(\x0b\x32\x17.detectnet_v2.TLTConfigH\x00\x12\x37\n\x0ftensorrt_config\x18\x02 \x01(\x0b\x32\x1c.detectnet_v2.TensorRTConfigH\x00\x12\x13\n\x0binput_nodes\x18\x03 \x03(\t\x12\x14\n\x0coutput_nodes\x18\x04 \x03(\t\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x14\n\x0cimage_height\x18\x06 \x01(\x05\x12\x13\n\x0bimage_width\x18\x07 \x01(\x05\x12\x16\n\x0eimage_channels\x18\x08 \x01(\x05\x12\x11\n\tgpu_index\x18\t \x01(\x05\x12\x16\n\x0etarget_classes\x18\n \x03(\t\x12\x0e\n\x06stride\x18\x0b \x01(\x05\x42\x13\n\x11model_config_type"\x99\x02\n\x1a\x43lasswiseBboxHandlerConfig\x12\x39\n\x11\x63lustering_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.ClusteringConfig\x12\x18\n\x10\x63onfidence_model\x18\x02 \x01(\t\x12\x12\n\noutput_map\x18\x03 \x01(\t\x12\x46\n\nbbox_color\x18\x04 \x01(\x0b\x32\x32.detectnet_v2.ClasswiseBboxHandlerConfig.BboxColor\x12\x1c\n\x14\x63onfidence_threshold\x18\x05 \x01(\x02\x1a,\n\tBboxColor\x12\t\n\x01R\x18\x01 \x01(\x05\x12\t\n\x01G\x18\x02 \x01(\x05\x12\t\n\x01\x42\x18\x03 \x01(\x05"\xfb\x02\n\x11\x42\x62oxHandlerConfig\x12\x12\n\nkitti_dump\x18\x01 \x01(\x08\x12\x17\n\x0f\x64isable_overlay\x18\x02 \x01(\x08\x12\x19\n\x11overlay_linewidth\x18\x03 \x01(\x05\x12\x66\n\x1d\x63lasswise_bbox_handler_config\x18\x04 \x03(\x0b\x32?.detectnet_v2.BboxHandlerConfig.ClasswiseBboxHandlerConfigEntry\x12\x18\n\x10postproc_classes\x18\x05 \x03(\t\x12/\n\x0cwandb_config\x18\x06 \x01(\x0b\x32\x19.detectnet_v2.WandBConfig\x1ak\n\x1f\x43lasswiseBboxHandlerConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x05value\x18\x02 \x01(\x0b\x32(.detectnet_v2.ClasswiseBboxHandlerConfig:\x02\x38\x01"f\n\x15NativeInferenceConfig\x12:\n\x12\x64\x62scan_min_samples\x18\x01 \x01(\x0e\x32\x1e.detectnet_v2.DbscanMinSamples\x12\x11\n\tprecision\x18\x02 \x01(\t"\xb9\x01\n\tInference\x12\x39\n\x11inferencer_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.InferencerConfig\x12<\n\x13\x62\x62ox_handler_config\x18\x02 \x01(\x0b\x32\x1f.detectnet_v2.BboxHandlerConfig\x12\x33\n\x06native\x18\x03 \x01(\x0b\x32#.detectnet_v2.NativeInferenceConfig*5\n\x10\x44\x62scanMinSamples\x12\x08\n\x04\x41UTO\x10\x00\x12\n\n\x06WEIGHT\x10\x01\x12\x0b\n\x07INTEGER\x10\x02\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nspec.proto\x12\x0c\x64\x65tectnet_v2\"\xa5\x02\n\x0bKITTIConfig\x12\x1b\n\x13root_directory_path\x18\x01 \x01(\t\x12\x16\n\x0eimage_dir_name\x18\x02 \x01(\t\x12\x16\n\x0elabel_dir_name\x18\x03 \x01(\t\x12\x18\n\x10point_clouds_dir\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61librations_dir\x18\x05 \x01(\t\x12%\n\x1dkitti_sequence_to_frames_file\x18\x06 \x01(\t\x12\x17\n\x0fimage_extension\x18\x07 \x01(\t\x12\x16\n\x0enum_partitions\x18\x08 \x01(\r\x12\x12\n\nnum_shards\x18\t \x01(\r\x12\x16\n\x0epartition_mode\x18\n \x01(\t\x12\x11\n\tval_split\x18\x0b \x01(\x02\"\x86\x01\n\nCOCOConfig\x12\x1b\n\x13root_directory_path\x18\x01 \x01(\t\x12\x15\n\rimg_dir_names\x18\x02 \x03(\t\x12\x18\n\x10\x61nnotation_files\x18\x03 \x03(\t\x12\x16\n\x0enum_partitions\x18\x04 \x01(\r\x12\x12\n\nnum_shards\x18\x05 \x03(\r\"\xba\x07\n\x13\x44\x61tasetExportConfig\x12\x31\n\x0ckitti_config\x18\x01 \x01(\x0b\x32\x19.detectnet_v2.KITTIConfigH\x00\x12/\n\x0b\x63oco_config\x18\x02 \x01(\x0b\x32\x18.detectnet_v2.COCOConfigH\x00\x12V\n\x16sample_modifier_config\x18\x03 \x01(\x0b\x32\x36.detectnet_v2.DatasetExportConfig.SampleModifierConfig\x12\x1c\n\x14image_directory_path\x18\x04 \x01(\t\x12W\n\x14target_class_mapping\x18\x05 \x03(\x0b\x32\x39.detectnet_v2.DatasetExportConfig.TargetClassMappingEntry\x1a\x9d\x04\n\x14SampleModifierConfig\x12&\n\x1e\x66ilter_samples_containing_only\x18\x01 \x03(\t\x12\x1f\n\x17\x64ominant_target_classes\x18\x02 \x03(\t\x12\x7f\n\x1eminimum_target_class_imbalance\x18\x03 \x03(\x0b\x32W.detectnet_v2.DatasetExportConfig.SampleModifierConfig.MinimumTargetClassImbalanceEntry\x12\x16\n\x0enum_duplicates\x18\x04 \x01(\r\x12\x1c\n\x14max_training_samples\x18\x05 \x01(\r\x12~\n\x1esource_to_target_class_mapping\x18\x06 \x03(\x0b\x32V.detectnet_v2.DatasetExportConfig.SampleModifierConfig.SourceToTargetClassMappingEntry\x1a\x42\n MinimumTargetClassImbalanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1a\x41\n\x1fSourceToTargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x39\n\x17TargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x15\n\x13\x63onvert_config_type\"Y\n\nDataSource\x12\x16\n\x0etfrecords_path\x18\x01 \x01(\t\x12\x1c\n\x14image_directory_path\x18\x02 \x01(\t\x12\x15\n\rsource_weight\x18\x03 \x01(\x02\"\xda\x04\n\rDatasetConfig\x12.\n\x0c\x64\x61ta_sources\x18\x01 \x03(\x0b\x32\x18.detectnet_v2.DataSource\x12\x17\n\x0fimage_extension\x18\x02 \x01(\t\x12Q\n\x14target_class_mapping\x18\x03 \x03(\x0b\x32\x33.detectnet_v2.DatasetConfig.TargetClassMappingEntry\x12\x19\n\x0fvalidation_fold\x18\x04 \x01(\rH\x00\x12:\n\x16validation_data_source\x18\x05 \x01(\x0b\x32\x18.detectnet_v2.DataSourceH\x00\x12\x44\n\x0f\x64\x61taloader_mode\x18\x06 \x01(\x0e\x32+.detectnet_v2.DatasetConfig.DATALOADER_MODE\x12@\n\rsampling_mode\x18\x07 \x01(\x0e\x32).detectnet_v2.DatasetConfig.SAMPLING_MODE\x1a\x39\n\x17TargetClassMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x0f\x44\x41TALOADER_MODE\x12\x0f\n\x0bMULTISOURCE\x10\x00\x12\n\n\x06LEGACY\x10\x01\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x02\"@\n\rSAMPLING_MODE\x12\x10\n\x0cUSER_DEFINED\x10\x00\x12\x10\n\x0cPROPORTIONAL\x10\x01\x12\x0b\n\x07UNIFORM\x10\x02\x42\x14\n\x12\x64\x61taset_split_type\"\xd9\x07\n\x12\x41ugmentationConfig\x12\x45\n\rpreprocessing\x18\x01 \x01(\x0b\x32..detectnet_v2.AugmentationConfig.Preprocessing\x12R\n\x14spatial_augmentation\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.AugmentationConfig.SpatialAugmentation\x12N\n\x12\x63olor_augmentation\x18\x03 \x01(\x0b\x32\x32.detectnet_v2.AugmentationConfig.ColorAugmentation\x1a\xe0\x02\n\rPreprocessing\x12\x1a\n\x12output_image_width\x18\x01 \x01(\r\x12\x1b\n\x13output_image_height\x18\x02 \x01(\r\x12\x1c\n\x14output_image_channel\x18\x03 \x01(\r\x12\x18\n\x10output_image_min\x18\x04 \x01(\r\x12\x18\n\x10output_image_max\x18\x05 \x01(\r\x12\x1a\n\x12\x65nable_auto_resize\x18\x06 \x01(\x08\x12\x11\n\tcrop_left\x18\x07 \x01(\r\x12\x10\n\x08\x63rop_top\x18\x08 \x01(\r\x12\x12\n\ncrop_right\x18\t \x01(\r\x12\x13\n\x0b\x63rop_bottom\x18\n \x01(\r\x12\x16\n\x0emin_bbox_width\x18\x0b \x01(\x02\x12\x17\n\x0fmin_bbox_height\x18\x0c \x01(\x02\x12\x13\n\x0bscale_width\x18\r \x01(\x02\x12\x14\n\x0cscale_height\x18\x0e \x01(\x02\x1a\xd5\x01\n\x13SpatialAugmentation\x12\x19\n\x11hflip_probability\x18\x01 \x01(\x02\x12\x19\n\x11vflip_probability\x18\x02 \x01(\x02\x12\x10\n\x08zoom_min\x18\x03 \x01(\x02\x12\x10\n\x08zoom_max\x18\x04 \x01(\x02\x12\x17\n\x0ftranslate_max_x\x18\x05 \x01(\x02\x12\x17\n\x0ftranslate_max_y\x18\x06 \x01(\x02\x12\x16\n\x0erotate_rad_max\x18\x07 \x01(\x02\x12\x1a\n\x12rotate_probability\x18\x08 \x01(\x02\x1a\x9c\x01\n\x11\x43olorAugmentation\x12\x1a\n\x12\x63olor_shift_stddev\x18\x01 \x01(\x02\x12\x18\n\x10hue_rotation_max\x18\x02 \x01(\x02\x12\x1c\n\x14saturation_shift_max\x18\x03 \x01(\x02\x12\x1a\n\x12\x63ontrast_scale_max\x18\x04 \x01(\x02\x12\x17\n\x0f\x63ontrast_center\x18\x05 \x01(\x02\"\x8a\x03\n\x10\x43lusteringConfig\x12\x1a\n\x12\x63overage_threshold\x18\x01 \x01(\x02\x12#\n\x1bminimum_bounding_box_height\x18\x02 \x01(\x05\x12P\n\x14\x63lustering_algorithm\x18\x03 \x01(\x0e\x32\x32.detectnet_v2.ClusteringConfig.ClusteringAlgorithm\x12\x12\n\ndbscan_eps\x18\x04 \x01(\x02\x12\x1a\n\x12\x64\x62scan_min_samples\x18\x05 \x01(\x02\x12\x19\n\x11neighborhood_size\x18\x06 \x01(\x05\x12#\n\x1b\x64\x62scan_confidence_threshold\x18\x07 \x01(\x02\x12\x19\n\x11nms_iou_threshold\x18\x08 \x01(\x02\x12 \n\x18nms_confidence_threshold\x18\t \x01(\x02\"6\n\x13\x43lusteringAlgorithm\x12\n\n\x06\x44\x42SCAN\x10\x00\x12\x07\n\x03NMS\x10\x01\x12\n\n\x06HYBRID\x10\x02\"o\n\x10\x43onfidenceConfig\x12\x1c\n\x14\x63onfidence_threshold\x18\x01 \x01(\x02\x12!\n\x19\x63onfidence_model_filename\x18\x02 \x01(\t\x12\x1a\n\x12normalization_mode\x18\x03 \x01(\t\"\xea\x02\n\x14PostProcessingConfig\x12V\n\x13target_class_config\x18\x01 \x03(\x0b\x32\x39.detectnet_v2.PostProcessingConfig.TargetClassConfigEntry\x1a\x89\x01\n\x11TargetClassConfig\x12\x39\n\x11\x63lustering_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.ClusteringConfig\x12\x39\n\x11\x63onfidence_config\x18\x02 \x01(\x0b\x32\x1e.detectnet_v2.ConfidenceConfig\x1an\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x43\n\x05value\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.PostProcessingConfig.TargetClassConfig:\x02\x38\x01\"\xb4\x08\n\x0bModelConfig\x12\x1d\n\x15pretrained_model_file\x18\x01 \x01(\t\x12 \n\x18\x66reeze_pretrained_layers\x18\x02 \x01(\x08\x12\'\n\x1f\x61llow_loaded_model_modification\x18\x03 \x01(\x08\x12\x12\n\nnum_layers\x18\x04 \x01(\x05\x12\x13\n\x0buse_pooling\x18\x05 \x01(\x08\x12\x16\n\x0euse_batch_norm\x18\x06 \x01(\x08\x12\x14\n\x0c\x64ropout_rate\x18\x07 \x01(\x02\x12\x38\n\nactivation\x18\x08 \x01(\x0b\x32$.detectnet_v2.ModelConfig.Activation\x12=\n\robjective_set\x18\t \x01(\x0b\x32&.detectnet_v2.ModelConfig.ObjectiveSet\x12G\n\x12training_precision\x18\n \x01(\x0b\x32+.detectnet_v2.ModelConfig.TrainingPrecision\x12\x11\n\tfreeze_bn\x18\x0b \x01(\x08\x12\x15\n\rfreeze_blocks\x18\x0c \x03(\x02\x12\x0c\n\x04\x61rch\x18\r \x01(\t\x12\x12\n\nload_graph\x18\x0e \x01(\x08\x12\x17\n\x0f\x61ll_projections\x18\x0f \x01(\x08\x1a\xc1\x01\n\nActivation\x12\x17\n\x0f\x61\x63tivation_type\x18\x01 \x01(\t\x12]\n\x15\x61\x63tivation_parameters\x18\x02 \x03(\x0b\x32>.detectnet_v2.ModelConfig.Activation.ActivationParametersEntry\x1a;\n\x19\x41\x63tivationParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1a=\n\rBboxObjective\x12\r\n\x05input\x18\x01 \x01(\t\x12\r\n\x05scale\x18\x02 \x01(\x02\x12\x0e\n\x06offset\x18\x03 \x01(\x02\x1a\x1d\n\x0c\x43ovObjective\x12\r\n\x05input\x18\x01 \x01(\t\x1az\n\x0cObjectiveSet\x12\x35\n\x04\x62\x62ox\x18\x01 \x01(\x0b\x32\'.detectnet_v2.ModelConfig.BboxObjective\x12\x33\n\x03\x63ov\x18\x02 \x01(\x0b\x32&.detectnet_v2.ModelConfig.CovObjective\x1a\x9e\x01\n\x11TrainingPrecision\x12Q\n\x0e\x62\x61\x63kend_floatx\x18\x01 \x01(\x0e\x32\x39.detectnet_v2.ModelConfig.TrainingPrecision.BackendFloatx\"6\n\rBackendFloatx\x12\x0b\n\x07\x46LOAT32\x10\x00\x12\x0b\n\x07\x46LOAT16\x10\x01\x12\x0b\n\x07INVALID\x10\x02\"\xf2\x05\n\x10\x45valuationConfig\x12)\n!validation_period_during_training\x18\x01 \x01(\r\x12\x1e\n\x16\x66irst_validation_epoch\x18\x02 \x01(\r\x12%\n\x1d\x65\x61rly_stopping_patience_steps\x18\x03 \x01(\r\x12v\n&minimum_detection_ground_truth_overlap\x18\x04 \x03(\x0b\x32\x46.detectnet_v2.EvaluationConfig.MinimumDetectionGroundTruthOverlapEntry\x12V\n\x15\x65valuation_box_config\x18\x05 \x03(\x0b\x32\x37.detectnet_v2.EvaluationConfig.EvaluationBoxConfigEntry\x12\x46\n\x16\x61verage_precision_mode\x18\x06 \x01(\x0e\x32&.detectnet_v2.EvaluationConfig.AP_MODE\x1as\n\x13\x45valuationBoxConfig\x12\x16\n\x0eminimum_height\x18\x01 \x01(\x05\x12\x16\n\x0emaximum_height\x18\x02 \x01(\x05\x12\x15\n\rminimum_width\x18\x03 \x01(\x05\x12\x15\n\rmaximum_width\x18\x04 \x01(\x05\x1aI\n\'MinimumDetectionGroundTruthOverlapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1an\n\x18\x45valuationBoxConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x41\n\x05value\x18\x02 \x01(\x0b\x32\x32.detectnet_v2.EvaluationConfig.EvaluationBoxConfig:\x02\x38\x01\"$\n\x07\x41P_MODE\x12\n\n\x06SAMPLE\x10\x00\x12\r\n\tINTEGRATE\x10\x01\"\xa2\x03\n\x12\x43ostFunctionConfig\x12\x44\n\x0etarget_classes\x18\x01 \x03(\x0b\x32,.detectnet_v2.CostFunctionConfig.TargetClass\x12\x1c\n\x14\x65nable_autoweighting\x18\x02 \x01(\x08\x12\x1c\n\x14max_objective_weight\x18\x03 \x01(\x02\x12\x1c\n\x14min_objective_weight\x18\x04 \x01(\x02\x1a\xeb\x01\n\x0bTargetClass\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63lass_weight\x18\x02 \x01(\x02\x12\"\n\x1a\x63overage_foreground_weight\x18\x03 \x01(\x02\x12J\n\nobjectives\x18\x04 \x03(\x0b\x32\x36.detectnet_v2.CostFunctionConfig.TargetClass.Objective\x1aH\n\tObjective\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0einitial_weight\x18\x02 \x01(\x02\x12\x15\n\rweight_target\x18\x03 \x01(\x02\"\x7f\n SoftStartAnnealingScheduleConfig\x12\x19\n\x11min_learning_rate\x18\x01 \x01(\x02\x12\x19\n\x11max_learning_rate\x18\x02 \x01(\x02\x12\x12\n\nsoft_start\x18\x03 \x01(\x02\x12\x11\n\tannealing\x18\x04 \x01(\x02\"\xa9\x01\n$EarlyStoppingAnnealingScheduleConfig\x12\x19\n\x11min_learning_rate\x18\x01 \x01(\x02\x12\x19\n\x11max_learning_rate\x18\x02 \x01(\x02\x12\x19\n\x11soft_start_epochs\x18\x03 \x01(\r\x12\x18\n\x10\x61nnealing_epochs\x18\x04 \x01(\r\x12\x16\n\x0epatience_steps\x18\x05 \x01(\r\"\xda\x01\n\x12LearningRateConfig\x12W\n\x1dsoft_start_annealing_schedule\x18\x01 \x01(\x0b\x32..detectnet_v2.SoftStartAnnealingScheduleConfigH\x00\x12_\n!early_stopping_annealing_schedule\x18\x02 \x01(\x0b\x32\x32.detectnet_v2.EarlyStoppingAnnealingScheduleConfigH\x00\x42\n\n\x08schedule\"\x97\x01\n\x11RegularizerConfig\x12@\n\x04type\x18\x01 \x01(\x0e\x32\x32.detectnet_v2.RegularizerConfig.RegularizationType\x12\x0e\n\x06weight\x18\x02 \x01(\x02\"0\n\x12RegularizationType\x12\n\n\x06NO_REG\x10\x00\x12\x06\n\x02L1\x10\x01\x12\x06\n\x02L2\x10\x02\"D\n\x13\x41\x64\x61mOptimizerConfig\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x02\x12\r\n\x05\x62\x65ta1\x18\x02 \x01(\x02\x12\r\n\x05\x62\x65ta2\x18\x03 \x01(\x02\"Q\n\x0fOptimizerConfig\x12\x31\n\x04\x61\x64\x61m\x18\x01 \x01(\x0b\x32!.detectnet_v2.AdamOptimizerConfigH\x00\x42\x0b\n\toptimizer\"d\n\x11\x43ostScalingConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x18\n\x10initial_exponent\x18\x02 \x01(\x01\x12\x11\n\tincrement\x18\x03 \x01(\x01\x12\x11\n\tdecrement\x18\x04 \x01(\x01\"\xf7\x01\n\x0bWandBConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x04 \x01(\t\x12\x0e\n\x06reinit\x18\x05 \x01(\x08\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\x11\n\twandb_dir\x18\x08 \x01(\t\x12\r\n\x05notes\x18\t \x01(\t\x12,\n\x04mode\x18\n \x01(\x0e\x32\x1e.detectnet_v2.WandBConfig.MODE\"-\n\x04MODE\x12\n\n\x06ONLINE\x10\x00\x12\x0b\n\x07OFFLINE\x10\x01\x12\x0c\n\x08\x44ISABLED\x10\x02\"\x8b\x01\n\rClearMLConfig\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x1a\n\x12reuse_last_task_id\x18\x04 \x01(\x08\x12\x1a\n\x12\x63ontinue_last_task\x18\x05 \x01(\x08\x12\x15\n\rdeferred_init\x18\x06 \x01(\x08\"\xd6\x03\n\x10VisualizerConfig\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x12\n\nnum_images\x18\x02 \x01(\r\x12 \n\x18scalar_logging_frequency\x18\x03 \x01(\r\x12$\n\x1cinfrequent_logging_frequency\x18\x04 \x01(\r\x12R\n\x13target_class_config\x18\x05 \x03(\x0b\x32\x35.detectnet_v2.VisualizerConfig.TargetClassConfigEntry\x12/\n\x0cwandb_config\x18\x06 \x01(\x0b\x32\x19.detectnet_v2.WandBConfig\x12\x33\n\x0e\x63learml_config\x18\x07 \x01(\x0b\x32\x1b.detectnet_v2.ClearMLConfig\x1a/\n\x11TargetClassConfig\x12\x1a\n\x12\x63overage_threshold\x18\x01 \x01(\x02\x1aj\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.detectnet_v2.VisualizerConfig.TargetClassConfig:\x02\x38\x01\"\xfd\x02\n\x0eTrainingConfig\x12\x1a\n\x12\x62\x61tch_size_per_gpu\x18\x01 \x01(\r\x12\x12\n\nnum_epochs\x18\x02 \x01(\r\x12\x37\n\rlearning_rate\x18\x03 \x01(\x0b\x32 .detectnet_v2.LearningRateConfig\x12\x34\n\x0bregularizer\x18\x04 \x01(\x0b\x32\x1f.detectnet_v2.RegularizerConfig\x12\x30\n\toptimizer\x18\x05 \x01(\x0b\x32\x1d.detectnet_v2.OptimizerConfig\x12\x35\n\x0c\x63ost_scaling\x18\x06 \x01(\x0b\x32\x1f.detectnet_v2.CostScalingConfig\x12\x1b\n\x13\x63heckpoint_interval\x18\x07 \x01(\r\x12\x12\n\nenable_qat\x18\x08 \x01(\x08\x12\x32\n\nvisualizer\x18\t \x01(\x0b\x32\x1e.detectnet_v2.VisualizerConfig\"\xfe\x02\n\x14\x42\x62oxRasterizerConfig\x12V\n\x13target_class_config\x18\x01 \x03(\x0b\x32\x39.detectnet_v2.BboxRasterizerConfig.TargetClassConfigEntry\x12\x17\n\x0f\x64\x65\x61\x64zone_radius\x18\x02 \x01(\x02\x1a\x84\x01\n\x11TargetClassConfig\x12\x14\n\x0c\x63ov_center_x\x18\x01 \x01(\x02\x12\x14\n\x0c\x63ov_center_y\x18\x02 \x01(\x02\x12\x14\n\x0c\x63ov_radius_x\x18\x03 \x01(\x02\x12\x14\n\x0c\x63ov_radius_y\x18\x04 \x01(\x02\x12\x17\n\x0f\x62\x62ox_min_radius\x18\x05 \x01(\x02\x1an\n\x16TargetClassConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x43\n\x05value\x18\x02 \x01(\x0b\x32\x34.detectnet_v2.BboxRasterizerConfig.TargetClassConfig:\x02\x38\x01\"\xaf\x04\n\x0bLabelFilter\x12[\n\x1c\x62\x62ox_dimensions_label_filter\x18\x01 \x01(\x0b\x32\x33.detectnet_v2.LabelFilter.BboxDimensionsLabelFilterH\x00\x12O\n\x16\x62\x62ox_crop_label_filter\x18\x02 \x01(\x0b\x32-.detectnet_v2.LabelFilter.BboxCropLabelFilterH\x00\x12U\n\x19source_class_label_filter\x18\x03 \x01(\x0b\x32\x30.detectnet_v2.LabelFilter.SourceClassLabelFilterH\x00\x1ai\n\x19\x42\x62oxDimensionsLabelFilter\x12\x11\n\tmin_width\x18\x01 \x01(\x02\x12\x12\n\nmin_height\x18\x02 \x01(\x02\x12\x11\n\tmax_width\x18\x03 \x01(\x02\x12\x12\n\nmax_height\x18\x04 \x01(\x02\x1a\x63\n\x13\x42\x62oxCropLabelFilter\x12\x11\n\tcrop_left\x18\x01 \x01(\x02\x12\x12\n\ncrop_right\x18\x02 \x01(\x02\x12\x10\n\x08\x63rop_top\x18\x03 \x01(\x02\x12\x13\n\x0b\x63rop_bottom\x18\x04 \x01(\x02\x1a\x34\n\x16SourceClassLabelFilter\x12\x1a\n\x12source_class_names\x18\x01 \x03(\tB\x15\n\x13label_filter_params\"\xba\x02\n\x14ObjectiveLabelFilter\x12\x65\n\x1eobjective_label_filter_configs\x18\x01 \x03(\x0b\x32=.detectnet_v2.ObjectiveLabelFilter.ObjectiveLabelFilterConfig\x12\x17\n\x0fmask_multiplier\x18\x02 \x01(\x02\x12\x1d\n\x15preserve_ground_truth\x18\x03 \x01(\x08\x1a\x82\x01\n\x1aObjectiveLabelFilterConfig\x12/\n\x0clabel_filter\x18\x01 \x01(\x0b\x32\x19.detectnet_v2.LabelFilter\x12\x1a\n\x12target_class_names\x18\x02 \x03(\t\x12\x17\n\x0fobjective_names\x18\x03 \x03(\t\"\xb0\x06\n\x0cNativeConfig\x12\x11\n\tprecision\x18\x01 \x01(\t\x12\x11\n\tema_decay\x18\x02 \x01(\x02\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x17\n\x0f\x63\x61\x63he_directory\x18\x05 \x01(\t\x12\x0f\n\x07\x63ompile\x18\x06 \x01(\x08\x12=\n\x0c\x64istillation\x18\x07 \x01(\x0b\x32\'.detectnet_v2.NativeConfig.Distillation\x12\x1c\n\x14\x63overage_focal_gamma\x18\x08 \x01(\x02\x12=\n\x0c\x61ugmentation\x18\t \x01(\x0b\x32\'.detectnet_v2.NativeConfig.Augmentation\x12\x1a\n\x12gradient_clip_norm\x18\n \x01(\x02\x12\x41\n\x0epostprocessing\x18\x0b \x01(\x0e\x32).detectnet_v2.NativeConfig.Postprocessing\x12:\n\x12\x64\x62scan_min_samples\x18\x0c \x01(\x0e\x32\x1e.detectnet_v2.DbscanMinSamples\x12 \n\x18\x63overage_positive_weight\x18\r \x01(\x02\x1a\xd6\x01\n\x0c\x41ugmentation\x12\x11\n\tscale_min\x18\x01 \x01(\x02\x12\x11\n\tscale_max\x18\x02 \x01(\x02\x12\x19\n\x11scale_probability\x18\x03 \x01(\x02\x12\x1a\n\x12mosaic_probability\x18\x04 \x01(\x02\x12\x18\n\x10\x62lur_probability\x18\x05 \x01(\x02\x12\x16\n\x0e\x62lur_sigma_max\x18\x06 \x01(\x02\x12\x18\n\x10noise_stddev_max\x18\x07 \x01(\x02\x12\x1d\n\x15grayscale_probability\x18\x08 \x01(\x02\x1aO\n\x0c\x44istillation\x12\x1a\n\x12teacher_model_file\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12\x13\n\x0btemperature\x18\x03 \x01(\x02\"+\n\x0ePostprocessing\x12\n\n\x06NVIDIA\x10\x00\x12\r\n\tCORRECTED\x10\x01\"\xb1\x05\n\nExperiment\x12\x13\n\x0brandom_seed\x18\x01 \x01(\r\x12\x33\n\x0e\x64\x61taset_config\x18\x02 \x01(\x0b\x32\x1b.detectnet_v2.DatasetConfig\x12=\n\x13\x61ugmentation_config\x18\x03 \x01(\x0b\x32 .detectnet_v2.AugmentationConfig\x12\x41\n\x15postprocessing_config\x18\x04 \x01(\x0b\x32\".detectnet_v2.PostProcessingConfig\x12/\n\x0cmodel_config\x18\x05 \x01(\x0b\x32\x19.detectnet_v2.ModelConfig\x12\x39\n\x11\x65valuation_config\x18\x06 \x01(\x0b\x32\x1e.detectnet_v2.EvaluationConfig\x12>\n\x14\x63ost_function_config\x18\x07 \x01(\x0b\x32 .detectnet_v2.CostFunctionConfig\x12\x35\n\x0ftraining_config\x18\x08 \x01(\x0b\x32\x1c.detectnet_v2.TrainingConfig\x12\x42\n\x16\x62\x62ox_rasterizer_config\x18\t \x01(\x0b\x32\".detectnet_v2.BboxRasterizerConfig\x12\x42\n\x16loss_mask_label_filter\x18\n \x01(\x0b\x32\".detectnet_v2.ObjectiveLabelFilter\x12@\n\x15\x64\x61taset_export_config\x18\x0b \x03(\x0b\x32!.detectnet_v2.DatasetExportConfig\x12*\n\x06native\x18\x0c \x01(\x0b\x32\x1a.detectnet_v2.NativeConfig\"`\n\x10\x43\x61libratorConfig\x12\x19\n\x11\x63\x61libration_cache\x18\x01 \x01(\t\x12\x1e\n\x16\x63\x61libration_tensorfile\x18\x02 \x01(\t\x12\x11\n\tn_batches\x18\x03 \x01(\x05\"\x1a\n\tTLTConfig\x12\r\n\x05model\x18\x01 \x01(\t\"\xa2\x03\n\x0eTensorRTConfig\x12\x33\n\x06parser\x18\x01 \x01(\x0e\x32#.detectnet_v2.TensorRTConfig.Parser\x12\x12\n\ncaffemodel\x18\x02 \x01(\t\x12\x10\n\x08prototxt\x18\x03 \x01(\t\x12\x11\n\tuff_model\x18\x04 \x01(\t\x12\x12\n\netlt_model\x18\x05 \x01(\t\x12G\n\x11\x62\x61\x63kend_data_type\x18\x06 \x01(\x0e\x32,.detectnet_v2.TensorRTConfig.BackendDataType\x12\x13\n\x0bsave_engine\x18\x07 \x01(\x08\x12\x12\n\ntrt_engine\x18\x08 \x01(\t\x12\x39\n\x11\x63\x61librator_config\x18\t \x01(\x0b\x32\x1e.detectnet_v2.CalibratorConfig\"0\n\x06Parser\x12\x08\n\x04\x45TLT\x10\x00\x12\x07\n\x03UFF\x10\x01\x12\t\n\x05\x43\x41\x46\x46\x45\x10\x02\x12\x08\n\x04ONNX\x10\x03\"/\n\x0f\x42\x61\x63kendDataType\x12\x08\n\x04\x46P32\x10\x00\x12\x08\n\x04\x46P16\x10\x01\x12\x08\n\x04INT8\x10\x02\"\xcc\x02\n\x10InferencerConfig\x12-\n\ntlt_config\x18\x01 \x01(\x0b\x32\x17.detectnet_v2.TLTConfigH\x00\x12\x37\n\x0ftensorrt_config\x18\x02 \x01(\x0b\x32\x1c.detectnet_v2.TensorRTConfigH\x00\x12\x13\n\x0binput_nodes\x18\x03 \x03(\t\x12\x14\n\x0coutput_nodes\x18\x04 \x03(\t\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x14\n\x0cimage_height\x18\x06 \x01(\x05\x12\x13\n\x0bimage_width\x18\x07 \x01(\x05\x12\x16\n\x0eimage_channels\x18\x08 \x01(\x05\x12\x11\n\tgpu_index\x18\t \x01(\x05\x12\x16\n\x0etarget_classes\x18\n \x03(\t\x12\x0e\n\x06stride\x18\x0b \x01(\x05\x42\x13\n\x11model_config_type\"\x99\x02\n\x1a\x43lasswiseBboxHandlerConfig\x12\x39\n\x11\x63lustering_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.ClusteringConfig\x12\x18\n\x10\x63onfidence_model\x18\x02 \x01(\t\x12\x12\n\noutput_map\x18\x03 \x01(\t\x12\x46\n\nbbox_color\x18\x04 \x01(\x0b\x32\x32.detectnet_v2.ClasswiseBboxHandlerConfig.BboxColor\x12\x1c\n\x14\x63onfidence_threshold\x18\x05 \x01(\x02\x1a,\n\tBboxColor\x12\t\n\x01R\x18\x01 \x01(\x05\x12\t\n\x01G\x18\x02 \x01(\x05\x12\t\n\x01\x42\x18\x03 \x01(\x05\"\xfb\x02\n\x11\x42\x62oxHandlerConfig\x12\x12\n\nkitti_dump\x18\x01 \x01(\x08\x12\x17\n\x0f\x64isable_overlay\x18\x02 \x01(\x08\x12\x19\n\x11overlay_linewidth\x18\x03 \x01(\x05\x12\x66\n\x1d\x63lasswise_bbox_handler_config\x18\x04 \x03(\x0b\x32?.detectnet_v2.BboxHandlerConfig.ClasswiseBboxHandlerConfigEntry\x12\x18\n\x10postproc_classes\x18\x05 \x03(\t\x12/\n\x0cwandb_config\x18\x06 \x01(\x0b\x32\x19.detectnet_v2.WandBConfig\x1ak\n\x1f\x43lasswiseBboxHandlerConfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x05value\x18\x02 \x01(\x0b\x32(.detectnet_v2.ClasswiseBboxHandlerConfig:\x02\x38\x01\"f\n\x15NativeInferenceConfig\x12:\n\x12\x64\x62scan_min_samples\x18\x01 \x01(\x0e\x32\x1e.detectnet_v2.DbscanMinSamples\x12\x11\n\tprecision\x18\x02 \x01(\t\"\xb9\x01\n\tInference\x12\x39\n\x11inferencer_config\x18\x01 \x01(\x0b\x32\x1e.detectnet_v2.InferencerConfig\x12<\n\x13\x62\x62ox_handler_config\x18\x02 \x01(\x0b\x32\x1f.detectnet_v2.BboxHandlerConfig\x12\x33\n\x06native\x18\x03 \x01(\x0b\x32#.detectnet_v2.NativeInferenceConfig*5\n\x10\x44\x62scanMinSamples\x12\x08\n\x04\x41UTO\x10\x00\x12\n\n\x06WEIGHT\x10\x01\x12\x0b\n\x07INTEGER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "spec_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spec_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY"
-    ]._loaded_options = None
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY"
-    ]._serialized_options = b"8\001"
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY"
-    ]._loaded_options = None
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY"
-    ]._serialized_options = b"8\001"
-    _globals["_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY"]._loaded_options = None
-    _globals["_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_options = b"8\001"
-    _globals["_DATASETCONFIG_TARGETCLASSMAPPINGENTRY"]._loaded_options = None
-    _globals["_DATASETCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_options = b"8\001"
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY"]._loaded_options = None
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_options = b"8\001"
-    _globals["_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY"]._loaded_options = None
-    _globals[
-        "_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY"
-    ]._serialized_options = b"8\001"
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY"]._loaded_options = None
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY"]._serialized_options = b"8\001"
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY"]._loaded_options = None
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_options = b"8\001"
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY"]._loaded_options = None
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_options = b"8\001"
-    _globals["_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY"]._loaded_options = None
-    _globals["_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY"]._serialized_options = b"8\001"
-    _globals["_DBSCANMINSAMPLES"]._serialized_start = 13029
-    _globals["_DBSCANMINSAMPLES"]._serialized_end = 13082
-    _globals["_KITTICONFIG"]._serialized_start = 29
-    _globals["_KITTICONFIG"]._serialized_end = 322
-    _globals["_COCOCONFIG"]._serialized_start = 325
-    _globals["_COCOCONFIG"]._serialized_end = 459
-    _globals["_DATASETEXPORTCONFIG"]._serialized_start = 462
-    _globals["_DATASETEXPORTCONFIG"]._serialized_end = 1416
-    _globals["_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG"]._serialized_start = 793
-    _globals["_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG"]._serialized_end = 1334
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY"
-    ]._serialized_start = 1201
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY"
-    ]._serialized_end = 1267
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY"
-    ]._serialized_start = 1269
-    _globals[
-        "_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY"
-    ]._serialized_end = 1334
-    _globals["_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_start = 1336
-    _globals["_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_end = 1393
-    _globals["_DATASOURCE"]._serialized_start = 1418
-    _globals["_DATASOURCE"]._serialized_end = 1507
-    _globals["_DATASETCONFIG"]._serialized_start = 1510
-    _globals["_DATASETCONFIG"]._serialized_end = 2112
-    _globals["_DATASETCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_start = 1336
-    _globals["_DATASETCONFIG_TARGETCLASSMAPPINGENTRY"]._serialized_end = 1393
-    _globals["_DATASETCONFIG_DATALOADER_MODE"]._serialized_start = 1965
-    _globals["_DATASETCONFIG_DATALOADER_MODE"]._serialized_end = 2024
-    _globals["_DATASETCONFIG_SAMPLING_MODE"]._serialized_start = 2026
-    _globals["_DATASETCONFIG_SAMPLING_MODE"]._serialized_end = 2090
-    _globals["_AUGMENTATIONCONFIG"]._serialized_start = 2115
-    _globals["_AUGMENTATIONCONFIG"]._serialized_end = 3100
-    _globals["_AUGMENTATIONCONFIG_PREPROCESSING"]._serialized_start = 2373
-    _globals["_AUGMENTATIONCONFIG_PREPROCESSING"]._serialized_end = 2725
-    _globals["_AUGMENTATIONCONFIG_SPATIALAUGMENTATION"]._serialized_start = 2728
-    _globals["_AUGMENTATIONCONFIG_SPATIALAUGMENTATION"]._serialized_end = 2941
-    _globals["_AUGMENTATIONCONFIG_COLORAUGMENTATION"]._serialized_start = 2944
-    _globals["_AUGMENTATIONCONFIG_COLORAUGMENTATION"]._serialized_end = 3100
-    _globals["_CLUSTERINGCONFIG"]._serialized_start = 3103
-    _globals["_CLUSTERINGCONFIG"]._serialized_end = 3497
-    _globals["_CLUSTERINGCONFIG_CLUSTERINGALGORITHM"]._serialized_start = 3443
-    _globals["_CLUSTERINGCONFIG_CLUSTERINGALGORITHM"]._serialized_end = 3497
-    _globals["_CONFIDENCECONFIG"]._serialized_start = 3499
-    _globals["_CONFIDENCECONFIG"]._serialized_end = 3610
-    _globals["_POSTPROCESSINGCONFIG"]._serialized_start = 3613
-    _globals["_POSTPROCESSINGCONFIG"]._serialized_end = 3975
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIG"]._serialized_start = 3726
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIG"]._serialized_end = 3863
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_start = 3865
-    _globals["_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_end = 3975
-    _globals["_MODELCONFIG"]._serialized_start = 3978
-    _globals["_MODELCONFIG"]._serialized_end = 5054
-    _globals["_MODELCONFIG_ACTIVATION"]._serialized_start = 4482
-    _globals["_MODELCONFIG_ACTIVATION"]._serialized_end = 4675
-    _globals["_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY"]._serialized_start = 4616
-    _globals["_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY"]._serialized_end = 4675
-    _globals["_MODELCONFIG_BBOXOBJECTIVE"]._serialized_start = 4677
-    _globals["_MODELCONFIG_BBOXOBJECTIVE"]._serialized_end = 4738
-    _globals["_MODELCONFIG_COVOBJECTIVE"]._serialized_start = 4740
-    _globals["_MODELCONFIG_COVOBJECTIVE"]._serialized_end = 4769
-    _globals["_MODELCONFIG_OBJECTIVESET"]._serialized_start = 4771
-    _globals["_MODELCONFIG_OBJECTIVESET"]._serialized_end = 4893
-    _globals["_MODELCONFIG_TRAININGPRECISION"]._serialized_start = 4896
-    _globals["_MODELCONFIG_TRAININGPRECISION"]._serialized_end = 5054
-    _globals["_MODELCONFIG_TRAININGPRECISION_BACKENDFLOATX"]._serialized_start = 5000
-    _globals["_MODELCONFIG_TRAININGPRECISION_BACKENDFLOATX"]._serialized_end = 5054
-    _globals["_EVALUATIONCONFIG"]._serialized_start = 5057
-    _globals["_EVALUATIONCONFIG"]._serialized_end = 5811
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIG"]._serialized_start = 5471
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIG"]._serialized_end = 5586
-    _globals["_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY"]._serialized_start = 5588
-    _globals["_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY"]._serialized_end = 5661
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY"]._serialized_start = 5663
-    _globals["_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY"]._serialized_end = 5773
-    _globals["_EVALUATIONCONFIG_AP_MODE"]._serialized_start = 5775
-    _globals["_EVALUATIONCONFIG_AP_MODE"]._serialized_end = 5811
-    _globals["_COSTFUNCTIONCONFIG"]._serialized_start = 5814
-    _globals["_COSTFUNCTIONCONFIG"]._serialized_end = 6232
-    _globals["_COSTFUNCTIONCONFIG_TARGETCLASS"]._serialized_start = 5997
-    _globals["_COSTFUNCTIONCONFIG_TARGETCLASS"]._serialized_end = 6232
-    _globals["_COSTFUNCTIONCONFIG_TARGETCLASS_OBJECTIVE"]._serialized_start = 6160
-    _globals["_COSTFUNCTIONCONFIG_TARGETCLASS_OBJECTIVE"]._serialized_end = 6232
-    _globals["_SOFTSTARTANNEALINGSCHEDULECONFIG"]._serialized_start = 6234
-    _globals["_SOFTSTARTANNEALINGSCHEDULECONFIG"]._serialized_end = 6361
-    _globals["_EARLYSTOPPINGANNEALINGSCHEDULECONFIG"]._serialized_start = 6364
-    _globals["_EARLYSTOPPINGANNEALINGSCHEDULECONFIG"]._serialized_end = 6533
-    _globals["_LEARNINGRATECONFIG"]._serialized_start = 6536
-    _globals["_LEARNINGRATECONFIG"]._serialized_end = 6754
-    _globals["_REGULARIZERCONFIG"]._serialized_start = 6757
-    _globals["_REGULARIZERCONFIG"]._serialized_end = 6908
-    _globals["_REGULARIZERCONFIG_REGULARIZATIONTYPE"]._serialized_start = 6860
-    _globals["_REGULARIZERCONFIG_REGULARIZATIONTYPE"]._serialized_end = 6908
-    _globals["_ADAMOPTIMIZERCONFIG"]._serialized_start = 6910
-    _globals["_ADAMOPTIMIZERCONFIG"]._serialized_end = 6978
-    _globals["_OPTIMIZERCONFIG"]._serialized_start = 6980
-    _globals["_OPTIMIZERCONFIG"]._serialized_end = 7061
-    _globals["_COSTSCALINGCONFIG"]._serialized_start = 7063
-    _globals["_COSTSCALINGCONFIG"]._serialized_end = 7163
-    _globals["_WANDBCONFIG"]._serialized_start = 7166
-    _globals["_WANDBCONFIG"]._serialized_end = 7413
-    _globals["_WANDBCONFIG_MODE"]._serialized_start = 7368
-    _globals["_WANDBCONFIG_MODE"]._serialized_end = 7413
-    _globals["_CLEARMLCONFIG"]._serialized_start = 7416
-    _globals["_CLEARMLCONFIG"]._serialized_end = 7555
-    _globals["_VISUALIZERCONFIG"]._serialized_start = 7558
-    _globals["_VISUALIZERCONFIG"]._serialized_end = 8028
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIG"]._serialized_start = 7873
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIG"]._serialized_end = 7920
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_start = 7922
-    _globals["_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_end = 8028
-    _globals["_TRAININGCONFIG"]._serialized_start = 8031
-    _globals["_TRAININGCONFIG"]._serialized_end = 8412
-    _globals["_BBOXRASTERIZERCONFIG"]._serialized_start = 8415
-    _globals["_BBOXRASTERIZERCONFIG"]._serialized_end = 8797
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIG"]._serialized_start = 8553
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIG"]._serialized_end = 8685
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_start = 8687
-    _globals["_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY"]._serialized_end = 8797
-    _globals["_LABELFILTER"]._serialized_start = 8800
-    _globals["_LABELFILTER"]._serialized_end = 9359
-    _globals["_LABELFILTER_BBOXDIMENSIONSLABELFILTER"]._serialized_start = 9076
-    _globals["_LABELFILTER_BBOXDIMENSIONSLABELFILTER"]._serialized_end = 9181
-    _globals["_LABELFILTER_BBOXCROPLABELFILTER"]._serialized_start = 9183
-    _globals["_LABELFILTER_BBOXCROPLABELFILTER"]._serialized_end = 9282
-    _globals["_LABELFILTER_SOURCECLASSLABELFILTER"]._serialized_start = 9284
-    _globals["_LABELFILTER_SOURCECLASSLABELFILTER"]._serialized_end = 9336
-    _globals["_OBJECTIVELABELFILTER"]._serialized_start = 9362
-    _globals["_OBJECTIVELABELFILTER"]._serialized_end = 9676
-    _globals["_OBJECTIVELABELFILTER_OBJECTIVELABELFILTERCONFIG"]._serialized_start = 9546
-    _globals["_OBJECTIVELABELFILTER_OBJECTIVELABELFILTERCONFIG"]._serialized_end = 9676
-    _globals["_NATIVECONFIG"]._serialized_start = 9679
-    _globals["_NATIVECONFIG"]._serialized_end = 10495
-    _globals["_NATIVECONFIG_AUGMENTATION"]._serialized_start = 10155
-    _globals["_NATIVECONFIG_AUGMENTATION"]._serialized_end = 10369
-    _globals["_NATIVECONFIG_DISTILLATION"]._serialized_start = 10371
-    _globals["_NATIVECONFIG_DISTILLATION"]._serialized_end = 10450
-    _globals["_NATIVECONFIG_POSTPROCESSING"]._serialized_start = 10452
-    _globals["_NATIVECONFIG_POSTPROCESSING"]._serialized_end = 10495
-    _globals["_EXPERIMENT"]._serialized_start = 10498
-    _globals["_EXPERIMENT"]._serialized_end = 11187
-    _globals["_CALIBRATORCONFIG"]._serialized_start = 11189
-    _globals["_CALIBRATORCONFIG"]._serialized_end = 11285
-    _globals["_TLTCONFIG"]._serialized_start = 11287
-    _globals["_TLTCONFIG"]._serialized_end = 11313
-    _globals["_TENSORRTCONFIG"]._serialized_start = 11316
-    _globals["_TENSORRTCONFIG"]._serialized_end = 11734
-    _globals["_TENSORRTCONFIG_PARSER"]._serialized_start = 11637
-    _globals["_TENSORRTCONFIG_PARSER"]._serialized_end = 11685
-    _globals["_TENSORRTCONFIG_BACKENDDATATYPE"]._serialized_start = 11687
-    _globals["_TENSORRTCONFIG_BACKENDDATATYPE"]._serialized_end = 11734
-    _globals["_INFERENCERCONFIG"]._serialized_start = 11737
-    _globals["_INFERENCERCONFIG"]._serialized_end = 12069
-    _globals["_CLASSWISEBBOXHANDLERCONFIG"]._serialized_start = 12072
-    _globals["_CLASSWISEBBOXHANDLERCONFIG"]._serialized_end = 12353
-    _globals["_CLASSWISEBBOXHANDLERCONFIG_BBOXCOLOR"]._serialized_start = 12309
-    _globals["_CLASSWISEBBOXHANDLERCONFIG_BBOXCOLOR"]._serialized_end = 12353
-    _globals["_BBOXHANDLERCONFIG"]._serialized_start = 12356
-    _globals["_BBOXHANDLERCONFIG"]._serialized_end = 12735
-    _globals["_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY"]._serialized_start = 12628
-    _globals["_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY"]._serialized_end = 12735
-    _globals["_NATIVEINFERENCECONFIG"]._serialized_start = 12737
-    _globals["_NATIVEINFERENCECONFIG"]._serialized_end = 12839
-    _globals["_INFERENCE"]._serialized_start = 12842
-    _globals["_INFERENCE"]._serialized_end = 13027
+  DESCRIPTOR._loaded_options = None
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY']._loaded_options = None
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY']._serialized_options = b'8\001'
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY']._loaded_options = None
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY']._serialized_options = b'8\001'
+  _globals['_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY']._loaded_options = None
+  _globals['_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_options = b'8\001'
+  _globals['_DATASETCONFIG_TARGETCLASSMAPPINGENTRY']._loaded_options = None
+  _globals['_DATASETCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_options = b'8\001'
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY']._loaded_options = None
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY']._serialized_options = b'8\001'
+  _globals['_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY']._loaded_options = None
+  _globals['_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY']._serialized_options = b'8\001'
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY']._loaded_options = None
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY']._serialized_options = b'8\001'
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY']._loaded_options = None
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_options = b'8\001'
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY']._loaded_options = None
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_options = b'8\001'
+  _globals['_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY']._loaded_options = None
+  _globals['_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY']._serialized_options = b'8\001'
+  _globals['_DBSCANMINSAMPLES']._serialized_start=13029
+  _globals['_DBSCANMINSAMPLES']._serialized_end=13082
+  _globals['_KITTICONFIG']._serialized_start=29
+  _globals['_KITTICONFIG']._serialized_end=322
+  _globals['_COCOCONFIG']._serialized_start=325
+  _globals['_COCOCONFIG']._serialized_end=459
+  _globals['_DATASETEXPORTCONFIG']._serialized_start=462
+  _globals['_DATASETEXPORTCONFIG']._serialized_end=1416
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG']._serialized_start=793
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG']._serialized_end=1334
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY']._serialized_start=1201
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_MINIMUMTARGETCLASSIMBALANCEENTRY']._serialized_end=1267
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY']._serialized_start=1269
+  _globals['_DATASETEXPORTCONFIG_SAMPLEMODIFIERCONFIG_SOURCETOTARGETCLASSMAPPINGENTRY']._serialized_end=1334
+  _globals['_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_start=1336
+  _globals['_DATASETEXPORTCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_end=1393
+  _globals['_DATASOURCE']._serialized_start=1418
+  _globals['_DATASOURCE']._serialized_end=1507
+  _globals['_DATASETCONFIG']._serialized_start=1510
+  _globals['_DATASETCONFIG']._serialized_end=2112
+  _globals['_DATASETCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_start=1336
+  _globals['_DATASETCONFIG_TARGETCLASSMAPPINGENTRY']._serialized_end=1393
+  _globals['_DATASETCONFIG_DATALOADER_MODE']._serialized_start=1965
+  _globals['_DATASETCONFIG_DATALOADER_MODE']._serialized_end=2024
+  _globals['_DATASETCONFIG_SAMPLING_MODE']._serialized_start=2026
+  _globals['_DATASETCONFIG_SAMPLING_MODE']._serialized_end=2090
+  _globals['_AUGMENTATIONCONFIG']._serialized_start=2115
+  _globals['_AUGMENTATIONCONFIG']._serialized_end=3100
+  _globals['_AUGMENTATIONCONFIG_PREPROCESSING']._serialized_start=2373
+  _globals['_AUGMENTATIONCONFIG_PREPROCESSING']._serialized_end=2725
+  _globals['_AUGMENTATIONCONFIG_SPATIALAUGMENTATION']._serialized_start=2728
+  _globals['_AUGMENTATIONCONFIG_SPATIALAUGMENTATION']._serialized_end=2941
+  _globals['_AUGMENTATIONCONFIG_COLORAUGMENTATION']._serialized_start=2944
+  _globals['_AUGMENTATIONCONFIG_COLORAUGMENTATION']._serialized_end=3100
+  _globals['_CLUSTERINGCONFIG']._serialized_start=3103
+  _globals['_CLUSTERINGCONFIG']._serialized_end=3497
+  _globals['_CLUSTERINGCONFIG_CLUSTERINGALGORITHM']._serialized_start=3443
+  _globals['_CLUSTERINGCONFIG_CLUSTERINGALGORITHM']._serialized_end=3497
+  _globals['_CONFIDENCECONFIG']._serialized_start=3499
+  _globals['_CONFIDENCECONFIG']._serialized_end=3610
+  _globals['_POSTPROCESSINGCONFIG']._serialized_start=3613
+  _globals['_POSTPROCESSINGCONFIG']._serialized_end=3975
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIG']._serialized_start=3726
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIG']._serialized_end=3863
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY']._serialized_start=3865
+  _globals['_POSTPROCESSINGCONFIG_TARGETCLASSCONFIGENTRY']._serialized_end=3975
+  _globals['_MODELCONFIG']._serialized_start=3978
+  _globals['_MODELCONFIG']._serialized_end=5054
+  _globals['_MODELCONFIG_ACTIVATION']._serialized_start=4482
+  _globals['_MODELCONFIG_ACTIVATION']._serialized_end=4675
+  _globals['_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY']._serialized_start=4616
+  _globals['_MODELCONFIG_ACTIVATION_ACTIVATIONPARAMETERSENTRY']._serialized_end=4675
+  _globals['_MODELCONFIG_BBOXOBJECTIVE']._serialized_start=4677
+  _globals['_MODELCONFIG_BBOXOBJECTIVE']._serialized_end=4738
+  _globals['_MODELCONFIG_COVOBJECTIVE']._serialized_start=4740
+  _globals['_MODELCONFIG_COVOBJECTIVE']._serialized_end=4769
+  _globals['_MODELCONFIG_OBJECTIVESET']._serialized_start=4771
+  _globals['_MODELCONFIG_OBJECTIVESET']._serialized_end=4893
+  _globals['_MODELCONFIG_TRAININGPRECISION']._serialized_start=4896
+  _globals['_MODELCONFIG_TRAININGPRECISION']._serialized_end=5054
+  _globals['_MODELCONFIG_TRAININGPRECISION_BACKENDFLOATX']._serialized_start=5000
+  _globals['_MODELCONFIG_TRAININGPRECISION_BACKENDFLOATX']._serialized_end=5054
+  _globals['_EVALUATIONCONFIG']._serialized_start=5057
+  _globals['_EVALUATIONCONFIG']._serialized_end=5811
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIG']._serialized_start=5471
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIG']._serialized_end=5586
+  _globals['_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY']._serialized_start=5588
+  _globals['_EVALUATIONCONFIG_MINIMUMDETECTIONGROUNDTRUTHOVERLAPENTRY']._serialized_end=5661
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY']._serialized_start=5663
+  _globals['_EVALUATIONCONFIG_EVALUATIONBOXCONFIGENTRY']._serialized_end=5773
+  _globals['_EVALUATIONCONFIG_AP_MODE']._serialized_start=5775
+  _globals['_EVALUATIONCONFIG_AP_MODE']._serialized_end=5811
+  _globals['_COSTFUNCTIONCONFIG']._serialized_start=5814
+  _globals['_COSTFUNCTIONCONFIG']._serialized_end=6232
+  _globals['_COSTFUNCTIONCONFIG_TARGETCLASS']._serialized_start=5997
+  _globals['_COSTFUNCTIONCONFIG_TARGETCLASS']._serialized_end=6232
+  _globals['_COSTFUNCTIONCONFIG_TARGETCLASS_OBJECTIVE']._serialized_start=6160
+  _globals['_COSTFUNCTIONCONFIG_TARGETCLASS_OBJECTIVE']._serialized_end=6232
+  _globals['_SOFTSTARTANNEALINGSCHEDULECONFIG']._serialized_start=6234
+  _globals['_SOFTSTARTANNEALINGSCHEDULECONFIG']._serialized_end=6361
+  _globals['_EARLYSTOPPINGANNEALINGSCHEDULECONFIG']._serialized_start=6364
+  _globals['_EARLYSTOPPINGANNEALINGSCHEDULECONFIG']._serialized_end=6533
+  _globals['_LEARNINGRATECONFIG']._serialized_start=6536
+  _globals['_LEARNINGRATECONFIG']._serialized_end=6754
+  _globals['_REGULARIZERCONFIG']._serialized_start=6757
+  _globals['_REGULARIZERCONFIG']._serialized_end=6908
+  _globals['_REGULARIZERCONFIG_REGULARIZATIONTYPE']._serialized_start=6860
+  _globals['_REGULARIZERCONFIG_REGULARIZATIONTYPE']._serialized_end=6908
+  _globals['_ADAMOPTIMIZERCONFIG']._serialized_start=6910
+  _globals['_ADAMOPTIMIZERCONFIG']._serialized_end=6978
+  _globals['_OPTIMIZERCONFIG']._serialized_start=6980
+  _globals['_OPTIMIZERCONFIG']._serialized_end=7061
+  _globals['_COSTSCALINGCONFIG']._serialized_start=7063
+  _globals['_COSTSCALINGCONFIG']._serialized_end=7163
+  _globals['_WANDBCONFIG']._serialized_start=7166
+  _globals['_WANDBCONFIG']._serialized_end=7413
+  _globals['_WANDBCONFIG_MODE']._serialized_start=7368
+  _globals['_WANDBCONFIG_MODE']._serialized_end=7413
+  _globals['_CLEARMLCONFIG']._serialized_start=7416
+  _globals['_CLEARMLCONFIG']._serialized_end=7555
+  _globals['_VISUALIZERCONFIG']._serialized_start=7558
+  _globals['_VISUALIZERCONFIG']._serialized_end=8028
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIG']._serialized_start=7873
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIG']._serialized_end=7920
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_start=7922
+  _globals['_VISUALIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_end=8028
+  _globals['_TRAININGCONFIG']._serialized_start=8031
+  _globals['_TRAININGCONFIG']._serialized_end=8412
+  _globals['_BBOXRASTERIZERCONFIG']._serialized_start=8415
+  _globals['_BBOXRASTERIZERCONFIG']._serialized_end=8797
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIG']._serialized_start=8553
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIG']._serialized_end=8685
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_start=8687
+  _globals['_BBOXRASTERIZERCONFIG_TARGETCLASSCONFIGENTRY']._serialized_end=8797
+  _globals['_LABELFILTER']._serialized_start=8800
+  _globals['_LABELFILTER']._serialized_end=9359
+  _globals['_LABELFILTER_BBOXDIMENSIONSLABELFILTER']._serialized_start=9076
+  _globals['_LABELFILTER_BBOXDIMENSIONSLABELFILTER']._serialized_end=9181
+  _globals['_LABELFILTER_BBOXCROPLABELFILTER']._serialized_start=9183
+  _globals['_LABELFILTER_BBOXCROPLABELFILTER']._serialized_end=9282
+  _globals['_LABELFILTER_SOURCECLASSLABELFILTER']._serialized_start=9284
+  _globals['_LABELFILTER_SOURCECLASSLABELFILTER']._serialized_end=9336
+  _globals['_OBJECTIVELABELFILTER']._serialized_start=9362
+  _globals['_OBJECTIVELABELFILTER']._serialized_end=9676
+  _globals['_OBJECTIVELABELFILTER_OBJECTIVELABELFILTERCONFIG']._serialized_start=9546
+  _globals['_OBJECTIVELABELFILTER_OBJECTIVELABELFILTERCONFIG']._serialized_end=9676
+  _globals['_NATIVECONFIG']._serialized_start=9679
+  _globals['_NATIVECONFIG']._serialized_end=10495
+  _globals['_NATIVECONFIG_AUGMENTATION']._serialized_start=10155
+  _globals['_NATIVECONFIG_AUGMENTATION']._serialized_end=10369
+  _globals['_NATIVECONFIG_DISTILLATION']._serialized_start=10371
+  _globals['_NATIVECONFIG_DISTILLATION']._serialized_end=10450
+  _globals['_NATIVECONFIG_POSTPROCESSING']._serialized_start=10452
+  _globals['_NATIVECONFIG_POSTPROCESSING']._serialized_end=10495
+  _globals['_EXPERIMENT']._serialized_start=10498
+  _globals['_EXPERIMENT']._serialized_end=11187
+  _globals['_CALIBRATORCONFIG']._serialized_start=11189
+  _globals['_CALIBRATORCONFIG']._serialized_end=11285
+  _globals['_TLTCONFIG']._serialized_start=11287
+  _globals['_TLTCONFIG']._serialized_end=11313
+  _globals['_TENSORRTCONFIG']._serialized_start=11316
+  _globals['_TENSORRTCONFIG']._serialized_end=11734
+  _globals['_TENSORRTCONFIG_PARSER']._serialized_start=11637
+  _globals['_TENSORRTCONFIG_PARSER']._serialized_end=11685
+  _globals['_TENSORRTCONFIG_BACKENDDATATYPE']._serialized_start=11687
+  _globals['_TENSORRTCONFIG_BACKENDDATATYPE']._serialized_end=11734
+  _globals['_INFERENCERCONFIG']._serialized_start=11737
+  _globals['_INFERENCERCONFIG']._serialized_end=12069
+  _globals['_CLASSWISEBBOXHANDLERCONFIG']._serialized_start=12072
+  _globals['_CLASSWISEBBOXHANDLERCONFIG']._serialized_end=12353
+  _globals['_CLASSWISEBBOXHANDLERCONFIG_BBOXCOLOR']._serialized_start=12309
+  _globals['_CLASSWISEBBOXHANDLERCONFIG_BBOXCOLOR']._serialized_end=12353
+  _globals['_BBOXHANDLERCONFIG']._serialized_start=12356
+  _globals['_BBOXHANDLERCONFIG']._serialized_end=12735
+  _globals['_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY']._serialized_start=12628
+  _globals['_BBOXHANDLERCONFIG_CLASSWISEBBOXHANDLERCONFIGENTRY']._serialized_end=12735
+  _globals['_NATIVEINFERENCECONFIG']._serialized_start=12737
+  _globals['_NATIVEINFERENCECONFIG']._serialized_end=12839
+  _globals['_INFERENCE']._serialized_start=12842
+  _globals['_INFERENCE']._serialized_end=13027
 # @@protoc_insertion_point(module_scope)
