@@ -22,9 +22,12 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@
 
-demo: .venv/installed
-	$(SNAKEMAKE) demo_data --cores $(CORES) --configfile config/demo.yaml
-	$(SNAKEMAKE) demo --cores $(CORES) --configfile config/demo.yaml
+data/demo: | .venv/installed
+	$(BIN)/python -m scenes data/demo
+
+demo: .venv/installed data/demo
+	$(SNAKEMAKE) all deploy_local --cores $(CORES) --configfile config/demo.yaml
+	$(SNAKEMAKE) report --cores $(CORES) --configfile config/demo.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -44,4 +47,4 @@ format: .venv/installed
 	$(BIN)/snakefmt Snakefile rules
 
 clean:
-	rm -rf .venv .snakemake results_demo
+	rm -rf .venv .snakemake results_demo data/demo

@@ -19,6 +19,9 @@ try:
 except ConfigError as error:
     sys.exit(f"config: {error}")
 
+for dataset in config["datasets"].values():
+    dataset["root"] = str(Path(config["data_root"], dataset["root"]).expanduser())
+
 # Snakemake gives a job no more threads than --cores allows.
 ALL_CORES = os.cpu_count() or 1
 CLASSES = config["classes"]
@@ -97,6 +100,20 @@ def raw_data(wildcards):
 def raw_fingerprint(wildcards):
     """Sizes and times of a dataset's raw files, so that a changed one is noticed."""
     return fingerprint(config["datasets"][wildcards.dataset], wildcards.split)
+
+
+def image_folders(wildcards):
+    """Each dataset's images folder, relative to its root: what output names leave out."""
+    names = datasets_of(wildcards.split)
+    return {
+        name: config["datasets"][name]["splits"][wildcards.split]["images"]
+        for name in names
+    }
+
+
+def fold_0_percent(split):
+    """Share of a split's images in fold 0; the val split is not divided."""
+    return config["tfrecords"]["val_split"] if split == "train" else 0
 
 
 def indexes(wildcards):

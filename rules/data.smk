@@ -10,6 +10,7 @@ rule index:
     threads: ALL_CORES
     params:
         dataset=lambda wc: config["datasets"][wc.dataset],
+        classes=CLASSES,
         raw=raw_fingerprint,
         max_bad_fraction=config["max_bad_fraction"],
         code=code_digest("index"),
@@ -19,7 +20,7 @@ rule index:
 
 rule group_duplicates:
     input:
-        indexes,
+        indexes=indexes,
     output:
         "<results>/index/{split}/groups.csv",
     log:
@@ -31,6 +32,8 @@ rule group_duplicates:
         roots=lambda wc: {
             name: config["datasets"][name]["root"] for name in datasets_of(wc.split)
         },
+        max_distance=config["duplicates"]["max_distance"],
+        min_correlation=config["duplicates"]["min_correlation"],
         code=code_digest("group_duplicates"),
     script:
         "../scripts/group_duplicates.py"
@@ -38,7 +41,7 @@ rule group_duplicates:
 
 checkpoint choose_faces:
     input:
-        index=indexes,
+        indexes=indexes,
         groups="<results>/index/{split}/groups.csv",
     output:
         selection="<results>/selection/{split}.csv",
@@ -48,10 +51,11 @@ checkpoint choose_faces:
     conda:
         "../envs/workflow.yaml"
     params:
-        datasets=lambda wc: datasets_of(wc.split),
         classes=CLASSES,
         category_limit=config["category_limit"],
-        val_split=config["tfrecords"]["val_split"],
+        image_folders=image_folders,
+        val_percent=lambda wc: fold_0_percent(wc.split),
+        max_bad_fraction=config["max_bad_fraction"],
         code=code_digest("choose_faces"),
     script:
         "../scripts/choose_faces.py"

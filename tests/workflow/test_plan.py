@@ -1,0 +1,139 @@
+"""What runs after which change, asked of Snakemake itself."""
+
+import pytest
+
+ALL = "all"
+MODEL_STAGES = {"train", "evaluate", "prune", "retrain", "choose_model", "export"}
+DATA_STAGES = {"index", "group_duplicates", "choose_faces", "kitti", "kitti_listing", "tfrecords"}
+
+
+def rules_of(jobs):
+    """Names of the rules that do work."""
+    return {rule for rule, _ in jobs} - {ALL}
+
+
+def test_nothing_after_a_full_run(finished_checkout, plan):
+    assert plan(finished_checkout, ALL) == set()
+
+
+def test_everything_in_a_fresh_checkout(fresh_checkout, plan):
+    assert rules_of(plan(fresh_checkout, ALL)) >= MODEL_STAGES | DATA_STAGES
+
+
+def test_changed_category_limit_leaves_the_index_alone(finished_checkout, plan):
+    rules = rules_of(plan(finished_checkout, ALL, config={"category_limit": 10}))
+    assert "choose_faces" in rules
+    assert not {"index", "group_duplicates"} & rules
+
+
+def test_changed_epochs_train_and_evaluate_but_do_not_convert(finished_checkout, plan):
+    rules = rules_of(plan(finished_checkout, ALL, config={"train": {"epochs": 3}}))
+    assert rules >= MODEL_STAGES
+    assert not DATA_STAGES & rules
+
+
+def test_changed_retraining_leaves_the_unpruned_model_alone(finished_checkout, plan):
+    jobs = plan(finished_checkout, ALL, config={"retrain": {"epochs": 2}})
+    assert "retrain" in rules_of(jobs)
+    assert not {"train", "prune"} & rules_of(jobs)
+    assert ("evaluate", "unpruned/fold0") not in jobs
+
+
+def test_changed_evaluation_trains_nothing(finished_checkout, plan):
+    jobs = plan(finished_checkout, ALL, config={"evaluate": {"minimum_height": 8}})
+    assert {"evaluate", "choose_model"} <= rules_of(jobs)
+    assert not {"train", "prune", "retrain"} & rules_of(jobs)
+
+
+def test_validation_while_training_is_no_reason_to_train(finished_checkout, plan):
+    change = {"train": {"validation": {"period": 2}}}
+    assert not {"train", "retrain"} & rules_of(plan(finished_checkout, ALL, config=change))
+
+
+def test_changed_class_list_redoes_everything(finished_checkout, plan):
+    maps = {"kaggle": {"mask": "face", "none": "face"}, "mafa": {"mask": "face", "no-mask": "face"}}
+    maps |= {"fddb": {"face": "face"}, "widerface": {"face": "face"}}
+    change = {
+        "classes": ["face"],
+        "datasets": {name: {"class_map": raw} for name, raw in maps.items()},
+        "train": dict.fromkeys(("class_weight", "bbox_weight_target", "cov_radius"), 1.0),
+        "evaluate": {"dbscan_eps": 0.2},
+    }
+    jobs = plan(finished_checkout, ALL, config=change)
+    assert rules_of(jobs) >= {"index", "choose_faces", "kitti", "train", "retrain", "export"}
+
+
+def test_added_threshold_runs_only_its_branch(finished_checkout, plan):
+    jobs = plan(finished_checkout, ALL, config={"prune": {"thresholds": [0.4, 0.6, 0.8]}})
+    assert ("prune", "0.6") in jobs
+    assert ("retrain", "0.6") in jobs
+    assert not {rule for rule, wildcards in jobs if "0.4" in wildcards or "0.8" in wildcards}
+    assert not (DATA_STAGES | {"train"}) & rules_of(jobs)
+
+
+def test_removed_threshold_chooses_anew_and_trains_nothing(finished_checkout, plan):
+    jobs = plan(finished_checkout, ALL, config={"prune": {"thresholds": [0.4]}})
+    assert "choose_model" in rules_of(jobs)
+    assert not {"train", "prune", "retrain", "evaluate"} & rules_of(jobs)
+
+
+def test_iterative_pruning_starts_from_the_model_before(finished_checkout, plan):
+    jobs = plan(finished_checkout, ALL, config={"prune": {"mode": "iterative"}})
+    assert ("prune", "0.8") in jobs
+    assert ("prune", "0.4") not in jobs
+
+
+def test_edited_module_behind_a_script_is_noticed(checkout, plan):
+    with (checkout / "scripts/datasets/boxes.py").open("a") as file:
+        file.write("\n\nEDITED = True\n")
+    rules = rules_of(plan(checkout, ALL))
+    assert "index" in rules
+    assert "train" not in rules
+
+
+def test_edited_module_of_the_toolkit_is_noticed(checkout, plan):
+    with (checkout / "scripts/detectnet_v2/cost.py").open("a") as file:
+        file.write("\n\nEDITED = True\n")
+    rules = rules_of(plan(checkout, ALL))
+    assert {"train", "retrain"} <= rules
+    assert not DATA_STAGES & rules
+
+
+def test_edited_comment_is_no_reason(checkout, plan):
+    with (checkout / "scripts/detectnet_v2/cost.py").open("a") as file:
+        file.write("# The same as before.\n")
+    assert plan(checkout, ALL) == set()
+
+
+def test_late_file_alone_is_stale_too(finished_checkout, plan):
+    jobs = plan(finished_checkout, "export", config={"train": {"epochs": 3}})
+    assert rules_of(jobs) >= {"train", "export"}
+
+
+def test_missing_raw_data_is_one_line(checkout, snakemake):
+    (checkout / "raw/fddb").rename(checkout / "raw/gone")
+    done = snakemake(checkout, "-n", check=False)
+    lines = [line for line in done.stderr.splitlines() if "datasets.fddb.root" in line]
+    assert done.returncode
+    assert len(lines) == 1
+    assert "make demo" in lines[0]
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("option", ["--rulegraph", "--lint"])
+def test_graph_and_lint_need_no_data(checkout, snakemake, option):
+    (checkout / "raw").rename(checkout / "gone")
+    done = snakemake(checkout, option, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_unknown_key_is_one_line(checkout, snakemake):
+    done = snakemake(checkout, "-n", config={"train": {"epoch": 1}}, check=False)
+    assert done.returncode
+    assert "config: train.epoch: unknown key; did you mean epochs?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_number_of_cores_comes_from_the_profile(finished_checkout, snakemake):
+    done = snakemake(finished_checkout, "all", "-n")
+    assert "Nothing to be done" in done.stdout + done.stderr
