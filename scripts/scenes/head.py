@@ -1,0 +1,160 @@
+"""Where the parts of a head are in the picture: an ellipsoid turned by yaw, pitch and roll.
+
+The head's own frame has its origin in the middle, u to the viewer's right, v downwards, and half of
+the head's height (crown to chin) as the unit: crown v = -1, eyes v = -0.08, chin v = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from scenes.canvas import Paint, smooth
+
+# Half axes of the ellipsoid on which eyes, mouth and masks lie: across, down, towards the viewer.
+ACROSS, DOWN, DEPTH = 0.80, 1.06, 0.85
+
+# An annotator's box starts under the hairline, not at the crown.
+HAIRLINE = -0.70
+
+# The right half of the outline, crown to chin: u, v and how far the point follows the jaw's width.
+_OUTLINE = np.array(
+    [
+        [0.00, -1.00, 0.0],
+        [0.30, -0.96, 0.0],
+        [0.57, -0.82, 0.0],
+        [0.74, -0.54, 0.0],
+        [0.79, -0.20, 0.0],
+        [0.77, 0.12, 0.2],
+        [0.71, 0.42, 0.6],
+        [0.57, 0.72, 1.0],
+        [0.33, 0.93, 1.0],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The place, size and pose of a head.
+
+    `x`, `y`: the middle in pixels; `unit`: half of the height in pixels; `yaw` (positive looks to
+    the viewer's right), `pitch` (positive looks down) and `roll` (clockwise) in radians; `jaw`:
+    width of the jaw, about 0.85 to 1.1; `breadth`: width of the whole head against its height.
+    """
+
+    x: float
+    y: float
+    unit: float
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    jaw: float = 1.0
+    breadth: float = 1.0
+
+    def magnified(self, offset: np.ndarray, factor: float) -> Head:
+        """The same head in a picture that shows the region from `offset` `factor` times larger."""
+        return replace(
+            self,
+            x=(self.x - offset[0]) * factor,
+            y=(self.y - offset[1]) * factor,
+            unit=self.unit * factor,
+        )
+
+    def flat(self, points: np.ndarray) -> np.ndarray:
+        """Pixels of points (n, 2) in the plane of the picture: turned by the roll only."""
+        points = np.asarray(points, float)
+        u, v = points[:, 0] * self.breadth, points[:, 1]
+        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        return np.stack(
+            [self.x + self.unit * (u * cos - v * sin), self.y + self.unit * (u * sin + v * cos)],
+            axis=1,
+        )
+
+    def surface(self, points: np.ndarray, lift: float = 0.0) -> np.ndarray:
+        """Pixels of points (n, 2) that lie on the ellipsoid, `lift` above it.
+
+        A point that the pose turns to the far side is moved to the visible edge of the head.
+        """
+        points = np.asarray(points, float)
+        u, v = points[:, 0], points[:, 1]
+        w = DEPTH * np.sqrt(np.clip(1 - (u / ACROSS) ** 2 - (v / DOWN) ** 2, 0.0, None))
+        grow = 1.0 + lift
+        u, v, w = u * grow, v * grow, w * grow
+        x = u * np.cos(self.yaw) + w * np.sin(self.yaw)
+        z = -u * np.sin(self.yaw) + w * np.cos(self.yaw)
+        y = v * np.cos(self.pitch) + z * np.sin(self.pitch)
+        z = -v * np.sin(self.pitch) + z * np.cos(self.pitch)
+        norm = np.hypot(x / (ACROSS * grow), y / (DOWN * grow))
+        hidden = (z < 0) & (norm < 1) & (norm > 0)
+        stretch = np.where(hidden, 1 / np.where(norm > 0, norm, 1), 1.0)
+        dx, dy = self._chin_shift(v)
+        return self.flat(np.stack([x * stretch + dx, y * stretch + dy], axis=1))
+
+    def faces_viewer(self, u: float, v: float) -> float:
+        """Cosine between the surface's normal at u, v and the view: below 0 it is hidden."""
+        w = np.sqrt(max(0.0, 1 - (u / ACROSS) ** 2 - (v / DOWN) ** 2))
+        n = np.array([u / ACROSS**2, v / DOWN**2, w / DEPTH])
+        n /= np.linalg.norm(n)
+        z = -n[0] * np.sin(self.yaw) + n[2] * np.cos(self.yaw)
+        return float(-n[1] * np.sin(self.pitch) + z * np.cos(self.pitch))
+
+    @cached_property
+    def flat_outline(self) -> np.ndarray:
+        """The head's outline in its own frame, closed, from the crown on clockwise."""
+        u = _OUTLINE[:, 0] * (1 + (self.jaw - 1) * _OUTLINE[:, 2])
+        right = np.stack([u, _OUTLINE[:, 1]], axis=1)
+        chin = np.array([[0.12 * self.jaw, 1.0], [-0.12 * self.jaw, 1.0]])
+        left = right[:0:-1] * (-1, 1)
+        ring = smooth(np.concatenate([right, chin, left]))
+        dx, dy = self._chin_shift(ring[:, 1])
+        return ring + np.stack([dx, dy], axis=1)
+
+    def _chin_shift(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Mouth and chin stand out from the neck, so they go further with the gaze.
+        low = np.clip((v + 0.1) / 1.1, 0.0, 1.0)
+        return 0.20 * np.sin(self.yaw) * low, 0.10 * np.sin(self.pitch) * low
+
+    @cached_property
+    def outline(self) -> np.ndarray:
+        """The head's outline in pixels."""
+        return self.flat(self.flat_outline)
+
+    @cached_property
+    def box(self) -> tuple[float, float, float, float]:
+        """The face's box x1, y1, x2, y2 in pixels: hairline to chin, cheek to cheek."""
+        face = self.flat(self.flat_outline[self.flat_outline[:, 1] >= HAIRLINE])
+        return (*face.min(axis=0).tolist(), *face.max(axis=0).tolist())
+
+    def local(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The head's frame at pixel columns (1, w) and rows (h, 1): u and v, each (h, w)."""
+        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        x, y = (xs - self.x) / self.unit, (ys - self.y) / self.unit
+        return (x * cos + y * sin) / self.breadth, y * cos - x * sin
+
+    def lighting(self, direction: np.ndarray, ambient: float, gloss: float = 0.0) -> Paint:
+        """Brightness (h, w, 1) of the ellipsoid under a light from `direction` (x, y, z), unit.
+
+        Lambert's cosine law with a floor of `ambient`, so that the lit side is about 1.1.
+        """
+        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        turned = np.array(
+            [
+                direction[0] * cos + direction[1] * sin,
+                direction[1] * cos - direction[0] * sin,
+                direction[2],
+            ]
+        )
+
+        def brightness(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+            u, v = self.local(xs, ys)
+            across, down = u / (ACROSS * 1.12), v / (DOWN * 1.12)
+            out = np.sqrt(np.clip(1 - across * across - down * down, 0.02, None))
+            cosine = np.clip(across * turned[0] + down * turned[1] + out * turned[2], 0.0, None)
+            result = ambient + (1.12 - ambient) * cosine
+            if gloss:
+                result = result + gloss * cosine**12
+            return result[..., None].astype(np.float32)
+
+        return brightness
