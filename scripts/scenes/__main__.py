@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
                 args.output,
                 images=images,
                 seed=args.seed,
-                size=args.size or DEFAULT_SIZE,
+                size=args.size,
                 defects=args.defects,
                 processes=args.processes,
             )
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             frames = write_clip(
                 args.clip,
                 seconds=args.seconds,
-                size=args.size or (1280, 720),
+                size=args.clip_size,
                 rate=args.rate,
                 people=args.people,
                 seed=args.seed,
@@ -83,8 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size",
         type=_size,
+        default=DEFAULT_SIZE,
         metavar="WxH",
-        help="the largest picture (640x480), or the clip's size (1280x720)",
+        help="no picture is larger (640x480)",
     )
     parser.add_argument(
         "--defects",
@@ -99,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     clip = parser.add_argument_group("video")
     clip.add_argument("--clip", metavar="FILE.mp4", help="write a video of people walking past")
     clip.add_argument("--seconds", type=float, default=10.0, help="its length (%(default)s)")
+    clip.add_argument(
+        "--clip-size", type=_size, default=(1280, 720), metavar="WxH", help="1280x720"
+    )
     clip.add_argument("--rate", type=int, default=30, help="frames a second (%(default)s)")
     clip.add_argument("--people", type=int, default=5, help="people in it (%(default)s)")
     clip.add_argument("--codec", choices=CODECS, default=CODECS[0], help="encoder (%(default)s)")

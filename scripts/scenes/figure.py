@@ -25,7 +25,7 @@ from scenes.person import Look
 from scenes.wear import draw_glasses, draw_hand, draw_hat
 
 # A head is drawn larger and averaged down until it is about this high in pixels.
-_DRAWN_UNIT = 70.0
+_DRAWN_UNIT = 48.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def draw_person(canvas: Canvas, head: Head, look: Look, light: Light, gaze: floa
     factor = int(np.clip(round(_DRAWN_UNIT / head.unit), 1, 4))
     with canvas.magnified(box, factor) as inner:
         large = head.magnified(inner.offset, factor)
-        inner.light = large.lighting(np.array(light.direction), light.ambient, light.gloss)
+        inner.light = large.lighting(
+            (inner.width, inner.height), np.array(light.direction), light.ambient, light.gloss
+        )
         _draw_head(inner, large, look, gaze)
 
 
@@ -81,8 +83,8 @@ def _draw_head(canvas: Canvas, head: Head, look: Look, gaze: float) -> None:
     draw_skin(canvas, head, look)
     draw_eyes(canvas, head, look, gaze)
     draw_brows(canvas, head, look)
-    draw_mouth(canvas, head, look)
     draw_beard(canvas, head, look)
+    draw_mouth(canvas, head, look)
     draw_nose(canvas, head, look)
     if not covered:
         draw_hair_before(canvas, head, look)

@@ -34,8 +34,9 @@ def draw_hair_behind(canvas: Canvas, head: Head, look: Look) -> None:
             ]
         )
         flow[:, 0] += back
-        canvas.fill(head.flat(smooth(flow)), dark, lit=True)
-        _strands(canvas, head, look, u_from=-0.95, u_to=0.95, v_from=-0.4, v_to=low - 0.1)
+        outline = head.flat(smooth(flow))
+        canvas.fill(outline, dark, lit=True)
+        _strands(canvas, head, look, outline, low - 0.1)
     elif look.style == "bun":
         bun = ellipse((back, -1.18), (0.34, 0.30))
         canvas.fill(head.flat(bun), look.hair, lit=True)
@@ -50,26 +51,16 @@ def draw_hair_behind(canvas: Canvas, head: Head, look: Look) -> None:
                 canvas.fill(head.flat(ellipse((u, v), (radius, radius), count=16)), dark, lit=True)
 
 
-def _strands(
-    canvas: Canvas,
-    head: Head,
-    look: Look,
-    *,
-    u_from: float,
-    u_to: float,
-    v_from: float,
-    v_to: float,
-) -> None:
+def _strands(canvas: Canvas, head: Head, look: Look, outline: np.ndarray, low: float) -> None:
     rng = np.random.default_rng(look.seed + 1)
-    for u in np.linspace(u_from, u_to, 11):
-        if abs(u) < 0.55 and v_to < 1:
-            continue
-        wave = rng.uniform(-0.08, 0.08, 4)
-        line = np.stack([u + wave, np.linspace(v_from, v_to, 4)], axis=1)
+    for u in np.linspace(-0.92, 0.92, 11):
+        if abs(u) < 0.5:
+            continue  # the face is before it
+        wave = u + rng.uniform(-0.08, 0.08, 4)
+        line = np.stack([wave, np.linspace(-0.4, low, 4)], axis=1)
         tone = shade(look.hair, 0.5 if rng.random() < 0.5 else 1.12)
-        canvas.stroke(
-            head.flat(smooth(line, closed=False)), tone, 0.03 * head.unit, alpha=0.5, lit=True
-        )
+        curve = head.flat(smooth(line, closed=False))
+        canvas.stroke(curve, tone, 0.03 * head.unit, alpha=0.5, lit=True, clip=outline)
 
 
 def draw_hair_before(canvas: Canvas, head: Head, look: Look) -> None:

@@ -6,12 +6,13 @@ the head's height (crown to chin) as the unit: crown v = -1, eyes v = -0.08, chi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from scenes.canvas import Paint, smooth
+from scenes.canvas import smooth
 
 # Half axes of the ellipsoid on which eyes, mouth and masks lie: across, down, towards the viewer.
 ACROSS, DOWN, DEPTH = 0.80, 1.06, 0.85
@@ -64,33 +65,33 @@ class Head:
 
     def flat(self, points: np.ndarray) -> np.ndarray:
         """Pixels of points (n, 2) in the plane of the picture: turned by the roll only."""
-        points = np.asarray(points, float)
-        u, v = points[:, 0] * self.breadth, points[:, 1]
-        cos, sin = np.cos(self.roll), np.sin(self.roll)
-        return np.stack(
-            [self.x + self.unit * (u * cos - v * sin), self.y + self.unit * (u * sin + v * cos)],
-            axis=1,
-        )
+        cos, sin = self.unit * math.cos(self.roll), self.unit * math.sin(self.roll)
+        turn = np.array([[self.breadth * cos, self.breadth * sin], [-sin, cos]])
+        return points @ turn + np.array([self.x, self.y])
 
     def surface(self, points: np.ndarray, lift: float = 0.0) -> np.ndarray:
         """Pixels of points (n, 2) that lie on the ellipsoid, `lift` above it.
 
         A point that the pose turns to the far side is moved to the visible edge of the head.
         """
-        points = np.asarray(points, float)
-        u, v = points[:, 0], points[:, 1]
-        w = DEPTH * np.sqrt(np.clip(1 - (u / ACROSS) ** 2 - (v / DOWN) ** 2, 0.0, None))
         grow = 1.0 + lift
-        u, v, w = u * grow, v * grow, w * grow
-        x = u * np.cos(self.yaw) + w * np.sin(self.yaw)
-        z = -u * np.sin(self.yaw) + w * np.cos(self.yaw)
-        y = v * np.cos(self.pitch) + z * np.sin(self.pitch)
-        z = -v * np.sin(self.pitch) + z * np.cos(self.pitch)
-        norm = np.hypot(x / (ACROSS * grow), y / (DOWN * grow))
-        hidden = (z < 0) & (norm < 1) & (norm > 0)
-        stretch = np.where(hidden, 1 / np.where(norm > 0, norm, 1), 1.0)
+        u, v = points[:, 0], points[:, 1]
+        w = np.maximum(1 - (u / ACROSS) ** 2 - (v / DOWN) ** 2, 0.0)
+        np.sqrt(w, out=w)
+        w *= DEPTH
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        x, z = u * cos + w * sin, w * cos - u * sin
+        cos, sin = math.cos(self.pitch), math.sin(self.pitch)
+        y, z = v * cos + z * sin, z * cos - v * sin
+        if z.min() < 0:
+            norm = np.hypot(x / ACROSS, y / DOWN)
+            hidden = (z < 0) & (norm < 1) & (norm > 0)
+            stretch = np.where(hidden, 1 / np.where(hidden, norm, 1), 1.0)
+            x, y = x * stretch, y * stretch
         dx, dy = self._chin_shift(v)
-        return self.flat(np.stack([x * stretch + dx, y * stretch + dy], axis=1))
+        flat = np.empty((len(u), 2))
+        flat[:, 0], flat[:, 1] = grow * x + dx, grow * y + dy
+        return self.flat(flat)
 
     def faces_viewer(self, u: float, v: float) -> float:
         """Cosine between the surface's normal at u, v and the view: below 0 it is hidden."""
@@ -113,8 +114,8 @@ class Head:
 
     def _chin_shift(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # Mouth and chin stand out from the neck, so they go further with the gaze.
-        low = np.clip((v + 0.1) / 1.1, 0.0, 1.0)
-        return 0.20 * np.sin(self.yaw) * low, 0.10 * np.sin(self.pitch) * low
+        low = np.minimum(np.maximum((v + 0.1) / 1.1, 0.0), 1.0)
+        return 0.20 * math.sin(self.yaw) * low, 0.10 * math.sin(self.pitch) * low
 
     @cached_property
     def outline(self) -> np.ndarray:
@@ -129,14 +130,17 @@ class Head:
 
     def local(self, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The head's frame at pixel columns (1, w) and rows (h, 1): u and v, each (h, w)."""
-        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        cos, sin = float(np.cos(self.roll)), float(np.sin(self.roll))
         x, y = (xs - self.x) / self.unit, (ys - self.y) / self.unit
         return (x * cos + y * sin) / self.breadth, y * cos - x * sin
 
-    def lighting(self, direction: np.ndarray, ambient: float, gloss: float = 0.0) -> Paint:
-        """Brightness (h, w, 1) of the ellipsoid under a light from `direction` (x, y, z), unit.
+    def lighting(
+        self, size: tuple[int, int], direction: np.ndarray, ambient: float, gloss: float = 0.0
+    ) -> np.ndarray:
+        """Brightness (h, w, 1) of the ellipsoid in a picture of `size` (w, h) pixels.
 
-        Lambert's cosine law with a floor of `ambient`, so that the lit side is about 1.1.
+        The light comes from the unit vector `direction` (x, y, z). Lambert's cosine law with a
+        floor of `ambient`, so that the lit side is about 1.1.
         """
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         turned = np.array(
@@ -144,17 +148,19 @@ class Head:
                 direction[0] * cos + direction[1] * sin,
                 direction[1] * cos - direction[0] * sin,
                 direction[2],
-            ]
+            ],
+            np.float32,
         )
-
-        def brightness(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-            u, v = self.local(xs, ys)
-            across, down = u / (ACROSS * 1.12), v / (DOWN * 1.12)
-            out = np.sqrt(np.clip(1 - across * across - down * down, 0.02, None))
-            cosine = np.clip(across * turned[0] + down * turned[1] + out * turned[2], 0.0, None)
-            result = ambient + (1.12 - ambient) * cosine
-            if gloss:
-                result = result + gloss * cosine**12
-            return result[..., None].astype(np.float32)
-
-        return brightness
+        xs = np.arange(size[0], dtype=np.float32)[None, :] + 0.5
+        ys = np.arange(size[1], dtype=np.float32)[:, None] + 0.5
+        u, v = self.local(xs, ys)
+        # Flatter downwards than the ellipsoid: a chin is not as dark as the underside of a ball.
+        across, down = u / (ACROSS * 1.12), v / (DOWN * 1.5)
+        out = np.sqrt(np.maximum(1 - across * across - down * down, 0.02))
+        cosine = np.maximum(across * turned[0] + down * turned[1] + out * turned[2], 0.0)
+        result = ambient + (1.12 - ambient) * cosine
+        if gloss:
+            shine = cosine * cosine
+            shine *= shine * shine  # to the sixth
+            result += gloss * shine * shine
+        return result[..., None].astype(np.float32)

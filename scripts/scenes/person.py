@@ -129,8 +129,11 @@ def draw_look(
 ) -> Look:
     """A person by lot; `masked` and `worn` decide about the mask, `hand` about a hand before it."""
     age = float(rng.uniform(0, 1))
-    skin = _jitter(rng, _pick(rng, SKINS), 7)
-    hair = _jitter(rng, HAIRS[int(rng.integers(7))] if age < 0.75 else _pick(rng, HAIRS), 7)
+    tone = int(rng.integers(len(SKINS)))
+    skin = _jitter(rng, SKINS[tone], 7)
+    # Fair and red hair goes with fair skin, grey and white hair with age.
+    natural = HAIRS[: 7 if tone < 4 else 4]
+    hair = _jitter(rng, _pick(rng, natural if age < 0.75 else natural + HAIRS[7:]), 7)
     style = _pick(rng, HAIR_STYLES)
     short = style in ("short", "parted", "bald", "crop", "curly")
     beard = _pick(rng, ("stubble", "full", "moustache", "goatee")) if rng.random() < 0.3 else None

@@ -221,8 +221,15 @@ def draw_hand(canvas: Canvas, head: Head, look: Look) -> None:
     side = 1 if look.seed % 2 else -1
     place = np.array([side * 0.30, 0.72]) if look.hand == "mouth" else np.array([side * 0.36, 0.10])
     place[0] += 0.5 * np.sin(head.yaw)
-    arm = np.array([[0.26, 0.34], [0.52, 0.02], [1.75, 2.6], [1.0, 2.9]]) * (side, 1)
-    canvas.fill(head.flat(arm + place), look.top_colour)
+    wrist = np.array([[0.06, 0.30], [0.42, 0.10], [0.78, 0.72], [0.36, 0.92]]) * (side, 1)
+    canvas.fill(head.flat(smooth(wrist) + place), shade(look.skin, 0.9), lit=True)
+    sleeve = np.array(
+        [[0.22, 0.78], [0.76, 0.50], [1.30, 1.10], [1.75, 2.10], [1.60, 2.90], [0.85, 2.70]]
+    ) * (side, 1)
+    canvas.fill(head.flat(smooth(sleeve) + place), look.top_colour)
+    cuff = np.array([[0.20, 0.80], [0.52, 0.62], [0.78, 0.50]]) * (side, 1)
+    edge = shade(look.top_colour, 0.6)
+    canvas.stroke(head.flat(smooth(cuff, closed=False) + place), edge, 0.05 * unit)
     palm = np.array(
         [[-0.26, -0.16], [0.20, -0.28], [0.44, 0.02], [0.50, 0.32], [0.28, 0.46], [-0.14, 0.26]]
     ) * (side, 1)
