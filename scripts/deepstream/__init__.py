@@ -1,0 +1,1 @@
+"""DeepStream for this project: configs rendered per device, and a deepstream-app for the desk."""

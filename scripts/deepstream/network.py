@@ -1,0 +1,145 @@
+"""Runs the detector's ONNX with ONNX Runtime, as nvinfer runs its TensorRT engine."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from deepstream.errors import DeepStreamError
+
+log = logging.getLogger("deepstream")
+
+# Turns the bytes of an .etlt and its key into the ONNX inside: `register_etlt_decoder`.
+_etlt_decoder: Callable[[Path, str], bytes] | None = None
+
+
+def register_etlt_decoder(decoder: Callable[[Path, str], bytes]) -> None:
+    """Set the function that opens .etlt files: (path, key) -> bytes of the ONNX payload.
+
+    NVIDIA's codec is a closed package that cannot be shipped; where a user has installed it, the
+    export stage registers it here.
+    """
+    global _etlt_decoder  # noqa: PLW0603
+    _etlt_decoder = decoder
+
+
+def load_model(path: Path, key: str | None) -> bytes | str:
+    """Return what ONNX Runtime takes: the path of an .onnx, or the payload of an .etlt.
+
+    Raises DeepStreamError for an .etlt without a decoder or without its key.
+    """
+    if path.suffix != ".etlt":
+        return str(path)
+    if _etlt_decoder is None:
+        raise DeepStreamError(
+            f"{path}: an .etlt opens only with NVIDIA's codec (pip install "
+            f"nvidia-eff-tao-encryption), run the .onnx beside it instead"
+        )
+    if not key:
+        raise DeepStreamError(f"{path}: needs tlt-model-key")
+    return _etlt_decoder(path, key)
+
+
+class Network:
+    """One loaded DetectNet_v2: `dims` (C, H, W) and a thread-safe `run`.
+
+    Tensors are found as nvinfer's parser finds them, by the substrings "bbox" and "cov".
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dims: tuple[int, int, int] | None = None,
+        key: str | None = None,
+        threads: int = 0,
+        output_names: tuple[str, ...] = (),
+    ):
+        """Load a model; `dims` are infer-dims, `threads` per call, 0 for one a core.
+
+        Raises DeepStreamError when the file is no model, or does not fit `dims` or the parser.
+        """
+        import onnxruntime  # noqa: PLC0415
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        model = load_model(path, key)
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers())
+        # ONNX Runtime's exceptions have no common base but this one.
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DeepStreamError(f"{path}: ONNX Runtime cannot load it: {reason}") from error
+        self.path = path
+        self._input = self._only_input()
+        self.dims = self._settle_dims(dims)
+        names = [output.name for output in self._session.get_outputs()]
+        for name in output_names:
+            if name not in names:
+                log.warning("%s: output-blob-names: the model has no output %r", path, name)
+        self._outputs = [self._find(names, part) for part in ("bbox", "cov")]
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use, as CPUExecutionProvider."""
+        return self._session.get_providers()[0]
+
+    def run(self, tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run a batch (n, C, H, W) float32: boxes (n, 4K, h, w), coverage (n, K, h, w)."""
+        bbox, coverage = self._session.run(self._outputs, {self._input.name: tensor})
+        return bbox, coverage
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that is fixed in the model, None when any is accepted."""
+        size = self._input.shape[0]
+        return size if isinstance(size, int) else None
+
+    def _only_input(self):
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            shapes = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+            raise DeepStreamError(f"{self.path}: expected one input N,C,H,W, found {shapes}")
+        return inputs[0]
+
+    def _settle_dims(self, wanted):
+        fixed = self._input.shape[1:]
+        if wanted is None:
+            if not all(isinstance(size, int) for size in fixed):
+                raise DeepStreamError(
+                    f"{self.path}: input {self._input.name} has free dimensions {fixed}, "
+                    f"the config needs infer-dims"
+                )
+            return tuple(fixed)
+        for size, asked in zip(fixed, wanted, strict=True):
+            if isinstance(size, int) and size != asked:
+                raise DeepStreamError(
+                    f"{self.path}: infer-dims={';'.join(map(str, wanted))} but the model's input "
+                    f"is {'x'.join(map(str, fixed))} (channels, height, width): swapped?"
+                )
+        return tuple(wanted)
+
+    def _find(self, names, part):
+        found = [name for name in names if part in name]
+        if len(found) != 1:
+            raise DeepStreamError(
+                f"{self.path}: the parser needs one output with {part!r} in its name, "
+                f"found {', '.join(names)}"
+            )
+        return found[0]
+
+
+def providers() -> list[str]:
+    """ONNX Runtime's providers to try, CUDA first where its package is installed."""
+    import onnxruntime  # noqa: PLC0415
+
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
