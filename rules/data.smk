@@ -74,8 +74,11 @@ checkpoint kitti:
     params:
         root=lambda wc: config["datasets"][wc.dataset]["root"],
         raw=raw_fingerprint,
-        network=network(),
+        image_width=config["image_width"],
+        image_height=config["image_height"],
         jpeg_quality=config["jpeg_quality"],
+        max_bad_fraction=config["max_bad_fraction"],
+        max_bad_fraction=config["max_bad_fraction"],
         code=code_digest("kitti"),
     script:
         "../scripts/kitti.py"
