@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--clip-size", type=_size, default=(1280, 720), metavar="WxH", help="1280x720"
     )
     clip.add_argument("--rate", type=int, default=30, help="frames a second (%(default)s)")
-    clip.add_argument("--people", type=int, default=5, help="people in it (%(default)s)")
+    clip.add_argument("--people", type=int, default=6, help="people in it (%(default)s)")
     clip.add_argument("--codec", choices=CODECS, default=CODECS[0], help="encoder (%(default)s)")
     return parser
 

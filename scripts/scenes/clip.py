@@ -42,7 +42,7 @@ def write_clip(
     seconds: float = 10.0,
     size: tuple[int, int] = (1280, 720),
     rate: int = 30,
-    people: int = 5,
+    people: int = 6,
     seed: int = 0,
     codec: str = "libx264",
 ) -> int:
@@ -107,8 +107,8 @@ def _draw_walker(rng: np.random.Generator, number: int, people: int) -> _Walker:
         look=look,
         unit=unit,
         y=0.30 + 1.6 * (unit - 0.08) + float(rng.uniform(-0.05, 0.08)),
-        start=(number + float(rng.uniform(0.2, 0.8))) / people,
-        speed=float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.07)),
+        start=1.4 * (number + float(rng.uniform(0.2, 0.8))) / people - 0.2,
+        speed=float(rng.choice([-1, 1]) * rng.uniform(0.015, 0.05)),
         pace=float(rng.uniform(1.2, 1.9)),
         sway=float(rng.uniform(0.2, 0.5)),
         phase=float(rng.uniform(0, 2 * np.pi)),
@@ -116,7 +116,7 @@ def _draw_walker(rng: np.random.Generator, number: int, people: int) -> _Walker:
 
 
 def _draw_at(canvas: Canvas, walker: _Walker, time: float, light: Light) -> None:
-    # Who leaves on one side comes in on the other; 1.4 widths leave room to be out of sight.
+    # Who leaves on one side comes in on the other, out of sight for 0.2 widths on each side.
     across = (walker.start + walker.speed * time + 0.2) % 1.4 - 0.2
     step = 2 * np.pi * walker.pace * time + walker.phase
     unit = walker.unit * canvas.height
