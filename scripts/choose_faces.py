@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datasets import tables
 from datasets.boxes import is_geometry
@@ -13,9 +12,6 @@ from datasets.duplicates import key_of
 from datasets.errors import DatasetError
 from datasets.names import Grouped, check_dataset_name, fold_groups, unique_stems
 from datasets.program import Log, reported
-
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
 
 COUNTS = ("dataset", "class", "labelled", "taken", "total", "images")
 
@@ -160,7 +156,7 @@ def table(counts: Sequence[tuple[str, str, int, int, int, int]], classes: Sequen
 
 
 if __name__ == "__main__":
-    with reported(snakemake.log[0] if snakemake.log else None) as job_log:
+    with reported(snakemake.log[0]) as job_log:
         chosen, face_counts = choose(
             {Path(path).stem: path for path in snakemake.input.indexes},
             snakemake.params.classes,

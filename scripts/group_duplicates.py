@@ -1,19 +1,14 @@
 """Group near-duplicate photographs over all datasets of a split."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-
 from datasets import tables
 from datasets.duplicates import group_thumbnails, key_of, label_groups, thumbnail
 from datasets.program import Log, reported
 from datasets.workers import mapped
-
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
 
 
 def usable_images(index: str | Path) -> list[str]:
@@ -70,7 +65,7 @@ def _numbered_thumbnail(task: tuple[int, str]) -> tuple[int, np.ndarray | None]:
 
 
 if __name__ == "__main__":
-    with reported(snakemake.log[0] if snakemake.log else None) as job_log:
+    with reported(snakemake.log[0]) as job_log:
         tables.write(
             snakemake.output[0],
             tables.GROUPS,

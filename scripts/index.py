@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import tables
 from datasets.annotation import AnnotatedImage
@@ -15,9 +15,6 @@ from datasets.fingerprint import split_paths
 from datasets.headers import ImageHeaderError, image_size
 from datasets.layouts import options_of, read_split
 from datasets.program import Log, reported
-
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
 
 # Reading headers waits for the disk, not for a core.
 READERS_PER_CORE = 4
@@ -159,7 +156,7 @@ def _summarise(
 
 
 if __name__ == "__main__":
-    with reported(snakemake.log[0] if snakemake.log else None) as job_log:
+    with reported(snakemake.log[0]) as job_log:
         tables.write(
             snakemake.output[0],
             tables.INDEX,

@@ -1,17 +1,13 @@
 """Convert one dataset's chosen images to the network's size, with KITTI labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datasets import tables
 from datasets.conversion import Settings, convert, tasks_of
 from datasets.program import reported
 
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
-
 if __name__ == "__main__":
-    with reported(snakemake.log[0] if snakemake.log else None) as job_log:
+    with reported(snakemake.log[0]) as job_log:
         job_settings = Settings(
             snakemake.params.image_width,
             snakemake.params.image_height,

@@ -2,21 +2,20 @@
 
 A journal beside the folder, `{dataset}.journal.csv`, names for every finished image what it was
 made from and what came out, so that a run after a kill or a change does only what is missing.
-The names that a dataset's job owns are those of the form `{8 hex digits}-{dataset}-...`.
 """
 
 import csv
 import hashlib
 import importlib.metadata
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from datasets import pixels, tables
 from datasets.errors import DatasetError
+from datasets.kitti_folder import remove_owned, remove_parts
 from datasets.names import check_dataset_name
 from datasets.pixels import CorruptImageError
 from datasets.program import Log
@@ -98,9 +97,7 @@ def tasks_of(
         if name not in tasks:
             source = str(root / tables.unescape(row["image"]))
             tasks[name] = Task(name, source, width, height, "")
-    return [
-        replace(task, label="".join(labels[name])) for name, task in sorted(tasks.items())
-    ]
+    return [replace(task, label="".join(labels[name])) for name, task in sorted(tasks.items())]
 
 
 def convert(
@@ -150,7 +147,7 @@ def convert(
                 if entry.error:
                     log.to_file(f"bad: {dataset}: {entry.name}: {entry.error}")
     except BaseException:
-        _remove_parts(folder, dataset)
+        remove_parts(folder, dataset)
         raise
     return _manifest(dataset, done, max_bad_fraction, log)
 
@@ -269,47 +266,3 @@ def _manifest(
         (entry.name, entry.image_sha256, entry.label_sha256, entry.error)
         for _, entry in sorted(entries.items())
     ]
-
-
-def remove_owned(folder: Path, dataset: str, keep: Set[str]) -> int:
-    """Remove a dataset's pictures and labels whose names are not in `keep`; how many.
-
-    Half-written files are removed in any case.
-    """
-    owned = re.compile(rf"[0-9a-f]{{8}}-{re.escape(dataset)}-")
-    return _remove(
-        folder, lambda name, stem: owned.match(name) is not None and stem not in keep
-    )
-
-
-def _remove_parts(folder: Path, dataset: str) -> None:
-    owned = re.compile(rf"[0-9a-f]{{8}}-{re.escape(dataset)}-.*\.part")
-    _remove(folder, lambda name, stem: owned.fullmatch(name) is not None)
-
-
-def remove_orphans(folder: str | Path, manifests: Iterable[str | Path]) -> int:
-    """Remove every picture and label in a split's KITTI folder that no manifest lists; how many.
-
-    To be called when no conversion into the folder runs.
-    """
-    keep = {
-        row["name"]
-        for manifest in manifests
-        for row in tables.read(manifest, tables.MANIFEST)
-        if not row["error"]
-    }
-    return _remove(Path(folder), lambda name, stem: stem not in keep)
-
-
-def _remove(folder: Path, unwanted: Callable[[str, str], bool]) -> int:
-    """Remove the files whose name and stem are unwanted; the stem of a strange file is ""."""
-    removed = 0
-    for place, suffix in (("images", ".jpg"), ("labels", ".txt")):
-        if not (folder / place).is_dir():
-            continue
-        for name in os.listdir(folder / place):  # noqa: PTH208 - no Path for each of many files
-            stem = name[: -len(suffix)] if name.endswith(suffix) else ""
-            if unwanted(name, stem):
-                (folder / place / name).unlink(missing_ok=True)
-                removed += 1
-    return removed

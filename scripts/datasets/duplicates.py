@@ -83,9 +83,7 @@ def candidate_pairs(bits: np.ndarray, max_distance: int) -> np.ndarray:
     return np.unique(pairs, axis=0)
 
 
-def _bucket_pairs(
-    keys: np.ndarray, packed: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _bucket_pairs(keys: np.ndarray, packed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.lexsort((packed, keys))
     ordered = keys[order]
     # Pairs at distance 1, 2, 3 ... in the order: all pairs of every bucket, bucket by bucket
@@ -116,13 +114,15 @@ def group_thumbnails(
     flat = thumbnails.reshape(count, -1).astype(np.float32)
     usable = np.flatnonzero(flat.std(axis=1) >= MIN_CONTRAST)
     # Equal thumbnails are one: copies would fill buckets.
-    _, first, inverse = np.unique(
-        flat[usable], axis=0, return_index=True, return_inverse=True
+    _, first, inverse = np.unique(flat[usable], axis=0, return_index=True, return_inverse=True)
+    leaders = (
+        np.minimum.reduceat(
+            usable[np.argsort(inverse, kind="stable")],
+            np.flatnonzero(np.r_[True, np.diff(np.sort(inverse))]),
+        )
+        if len(usable)
+        else usable
     )
-    leaders = np.minimum.reduceat(
-        usable[np.argsort(inverse, kind="stable")],
-        np.flatnonzero(np.r_[True, np.diff(np.sort(inverse))]),
-    ) if len(usable) else usable
     parent[usable] = leaders[inverse] if len(usable) else parent[usable]
     vectors = flat[leaders] - flat[leaders].mean(axis=1, keepdims=True)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -154,10 +154,7 @@ def group_thumbnails(
     np.minimum.at(lowest, merged, leaders)
     position = {int(leader): index for index, leader in enumerate(leaders)}
     return np.array(
-        [
-            lowest[merged[position[int(item)]]] if int(item) in position else item
-            for item in parent
-        ],
+        [lowest[merged[position[int(item)]]] if int(item) in position else item for item in parent],
         dtype=np.int64,
     )
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 SOURCES = {
-    "voc": "https://www.kaggle.com/datasets/vtech6/medical-masks-dataset",
-    "mafa": "https://imsg.ac.cn/research/maskedface.html",
+    "voc": "https://www.kaggle.com/ivandanilovich/medical-masks-dataset-images-tfrecords"
+    " (or any Pascal VOC dataset)",
+    "mafa": "https://drive.google.com/drive/folders/1nbtM1n0--iZ3VVbNGhocxbnBGhMau_OG",
     "fddb": "http://vis-www.cs.umass.edu/fddb/",
     "widerface": "http://shuoyang1213.me/WIDERFACE/",
 }
@@ -25,7 +26,11 @@ def missing_dataset_message(
     """
     root = dataset.get("root", "")
     layout = dataset.get("layout", "")
-    source = f"get it from {SOURCES[layout]} and unpack it there" if layout in SOURCES else "put it there"
+    source = (
+        f"get it from {SOURCES[layout]} and unpack it there"
+        if layout in SOURCES
+        else "put it there"
+    )
     where = f"datasets.{name}.root is {root!s}"
     what = f"{missing} does not exist ({where})" if missing else f"{where}, which does not exist"
     return (

@@ -6,12 +6,12 @@ the layout's settings. It looks at no image and raises DatasetError when the ann
 cannot be used; a single bad image or face is marked in what it returns.
 """
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets import fddb, mafa, voc, widerface
 from datasets.annotation import AnnotatedImage
 from datasets.errors import DatasetError, missing_dataset_message
 from datasets.fingerprint import split_paths
@@ -47,19 +47,19 @@ WIDERFACE_EVENTS = (
 
 @dataclass(frozen=True)
 class Layout:
-    """A raw layout: the module with its reader and the defaults of its settings."""
+    """A raw layout: its reader and the defaults of its settings."""
 
-    module: str
+    read: Callable[[Path, Path, Mapping[str, Any]], list[AnnotatedImage]]
     options: Mapping[str, Any]
 
 
 # min_aspect is the least width / height of an image; 0 takes every image.
 LAYOUTS = {
-    "voc": Layout("datasets.voc", {"min_aspect": 0.0, "image_set": None}),
-    "mafa": Layout("datasets.mafa", {"min_aspect": 1.0}),
-    "fddb": Layout("datasets.fddb", {"min_aspect": 0.0}),
+    "voc": Layout(voc.read, {"min_aspect": 0.0, "image_set": None}),
+    "mafa": Layout(mafa.read, {"min_aspect": 1.0}),
+    "fddb": Layout(fddb.read, {"min_aspect": 0.0}),
     "widerface": Layout(
-        "datasets.widerface",
+        widerface.read,
         {"min_aspect": 0.0, "events": WIDERFACE_EVENTS, "max_faces": 3, "max_occlusion": 0},
     ),
 }
@@ -97,8 +97,7 @@ def read_split(name: str, dataset: Mapping[str, Any], split: str) -> list[Annota
         raise DatasetError(missing_dataset_message(name, dataset, annotations))
     try:
         options = options_of(dataset, split)
-        reader = importlib.import_module(LAYOUTS[dataset["layout"]].module)
-        annotated = reader.read(images, annotations, options)
+        annotated = LAYOUTS[dataset["layout"]].read(images, annotations, options)
     except DatasetError as error:
         raise DatasetError(f"dataset {name}, {split}: {error}") from error
     if not annotated:

@@ -6,7 +6,7 @@ occ_type 1 is a simple occluder, 2 a complex one, 3 a part of the body; occ_degr
 covered ones of four face regions; face_type 1 is masked, 2 unmasked, 3 invalid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,14 @@ def read(images: Path, annotations: Path, options: Mapping[str, Any]) -> list[An
     Raises DatasetError when the file holds neither of the two struct arrays.
     """
     contents = load(annotations)
-    for variable, name_field, columns, rule in (
-        ("label_train", "imgname", 14, train_class),
-        ("LabelTest", "name", 11, test_class),
-    ):
-        if variable in contents:
-            entries = contents[variable]
-            break
-    else:
+    variable = next((name for name in VARIABLES if name in contents), None)
+    if variable is None:
         raise DatasetError(
-            f"{annotations} has neither label_train nor LabelTest but {variables(contents)};"
+            f"{annotations} has neither {' nor '.join(VARIABLES)} but {variables(contents)};"
             " is it MAFA's LabelTrainAll.mat or LabelTestAll.mat?"
         )
+    name_field, columns, rule = VARIABLES[variable]
+    entries = contents[variable]
     if not {name_field, "label"} <= set(entries.dtype.names or ()):
         raise DatasetError(f"{annotations}: {variable} has no fields {name_field} and label")
     return [
@@ -67,7 +63,15 @@ def test_class(row: Sequence[float]) -> str:
     return ""
 
 
-def _annotated(index, name, label, columns, rule) -> AnnotatedImage:
+# The field with the image's name, the columns that the rule needs, the rule.
+Rule = Callable[[Sequence[float]], str]
+VARIABLES: dict[str, tuple[str, int, Rule]] = {
+    "label_train": ("imgname", 14, train_class),
+    "LabelTest": ("name", 11, test_class),
+}
+
+
+def _annotated(index: int, name: Any, label: Any, columns: int, rule: Rule) -> AnnotatedImage:
     names = np.asarray(name).ravel()
     if names.size != 1 or not isinstance(names[0], str) or not names[0].strip():
         return AnnotatedImage(f"entry {index + 1}", error="entry without an image name")
@@ -84,7 +88,7 @@ def _annotated(index, name, label, columns, rule) -> AnnotatedImage:
     return AnnotatedImage(path, [_face(row, rule) for row in rows.astype(float).tolist()])
 
 
-def _face(row: list[float], rule) -> Face:
+def _face(row: list[float], rule: Rule) -> Face:
     x, y, width, height = row[:4]
     if not np.isfinite(row[:4]).all():
         return Face("face", None, malformed=f"box is {row[:4]}, not numbers")

@@ -18,9 +18,7 @@ def load(path: Path) -> dict[str, Any]:
         # zlib's, and whatever wrong sizes lead to.
         return scipy.io.loadmat(path)
     except NotImplementedError as error:
-        raise DatasetError(
-            f"{path} is a MATLAB 7.3 file; save it again with `save -v7`"
-        ) from error
+        raise DatasetError(f"{path} is a MATLAB 7.3 file; save it again with `save -v7`") from error
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from error
     except (MatReadError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
