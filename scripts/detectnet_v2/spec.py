@@ -184,7 +184,6 @@ CHECKS = {
     },
     "BboxHandlerConfig": {"overlay_linewidth": NOT_NEGATIVE},
     "ClasswiseBboxHandlerConfig": {"confidence_threshold": NOT_NEGATIVE},
-    "NativeInferenceConfig": {"precision": PRECISION},
 }
 
 

@@ -1,0 +1,289 @@
+"""DBSCAN and NMS over the boxes of one class in one image.
+
+Both give what NVIDIA's code gives (scikit-learn's DBSCAN on a matrix of 1 - IoU, and a greedy NMS).
+DBSCAN does without the n x n matrix: boxes are sorted into blocks of near ones, and only blocks
+that can have neighbours in each other are compared.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+NOISE = -1
+_BLOCK = 32
+_PAIRS_AT_ONCE = 64
+"""Pairs of blocks that are compared at once: what fits into a core's cache."""
+
+
+class _Blocks(NamedTuple):
+    """Boxes in blocks of near ones, and which boxes of which blocks are neighbours."""
+
+    members: np.ndarray
+    """(b, _BLOCK) index of each box, ascending; n, one too many, where a block is not full."""
+    first: np.ndarray
+    """(p,) a block of each pair of blocks; first <= second, equal for a block with itself."""
+    second: np.ndarray
+    near: np.ndarray
+    """bool (p, _BLOCK, _BLOCK): is a box of the first within eps of one of the second?"""
+
+
+def dbscan(
+    boxes: np.ndarray,
+    weights: np.ndarray,
+    *,
+    eps: float,
+    min_weight: float,
+    iou_epsilon: float,
+    frames: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the cluster of each box, as scikit-learn's DBSCAN on precomputed distances does.
+
+    The distance of two boxes is 1 - intersection / (union + iou_epsilon), computed in float32. A
+    box is a core when the weights of all boxes within eps, itself included, add up to min_weight.
+    Clusters are numbered by their first core; a box that is no core joins the first cluster with a
+    core within eps, or is noise.
+
+    Args:
+        boxes: float32 (n, 4), x1 y1 x2 y2.
+        weights: float32 (n,).
+        frames: (n,), ascending: the frame of each box, when there are boxes of many; clusters stay
+            within a frame. All frames at once take less time than one after the other.
+
+    Returns:
+        int64 (n,): clusters from 0, counted over all frames; NOISE for a box in none.
+    """
+    if not len(boxes):
+        return np.empty(0, np.int64)
+    weights = np.asarray(weights, np.float32)
+    if frames is None:
+        frames = np.zeros(len(boxes), np.int64)
+    blocks = _neighbours(
+        np.asarray(boxes, np.float32), frames, np.float32(eps), np.float32(iou_epsilon)
+    )
+    core = _cores(blocks, weights, min_weight)
+    return _labels(blocks, core)
+
+
+def _neighbours(
+    boxes: np.ndarray, frames: np.ndarray, eps: np.float32, epsilon: np.float32
+) -> _Blocks:
+    """Sort the boxes into blocks and find the neighbours.
+
+    Of two boxes with an IoU of t = 1 - eps or more, each intersects the other by at least t of its
+    width, so a side of one is at most 1 - t of the wider one's width away from that of the other;
+    the same holds for heights. Blocks whose sides are farther apart are not compared.
+    """
+    members = _tiles(boxes, frames)
+    first, second = _candidates(boxes, frames, members, float(eps) + 1e-4)
+    # One box more, that is nobody's neighbour, fills up the blocks.
+    padded = np.concatenate([boxes, np.full((1, 4), np.nan, np.float32)])
+    tiles = np.ascontiguousarray(padded[members].transpose(2, 0, 1))
+    areas = (tiles[2] - tiles[0]) * (tiles[3] - tiles[1])
+    near = np.empty((len(first), _BLOCK, _BLOCK), bool)
+    # Memory that is used over and over: asking for it anew takes longer than the arithmetic.
+    buffers = np.empty((3, _PAIRS_AT_ONCE, _BLOCK, _BLOCK), np.float32)
+    for start in range(0, len(first), _PAIRS_AT_ONCE):
+        out = near[start : start + _PAIRS_AT_ONCE]
+        part = slice(start, start + len(out))
+        a, b = first[part], second[part]
+        distance = _distance(
+            tiles[:, a, :, None],
+            tiles[:, b, None],
+            areas[a, :, None],
+            areas[b, None],
+            epsilon,
+            buffers[:, : len(out)],
+        )
+        np.less_equal(distance, eps, out=out)
+    return _Blocks(members, first, second, near)
+
+
+def _tiles(boxes: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Return the boxes' indices (b, _BLOCK) in blocks of a frame: strips by x, cut by y."""
+    count = len(boxes)
+    start = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
+    size = np.diff(start, append=count)
+    frame = np.repeat(np.arange(len(start)), size)
+    blocks = -(-size // _BLOCK)
+    strip = _BLOCK * np.maximum(np.rint(np.sqrt(blocks)), 1)
+    # One number to sort by, since the order need not be exact.
+    x, y = np.clip(np.nan_to_num(boxes[:, :2]).T, -1e6, 1e6).astype(np.float64)
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(frame * 1e7 + x)] = np.arange(count) - start[frame]
+    order = np.argsort((frame * (count + 1.0) + rank // strip[frame]) * 1e7 + y)
+    # Frames are ascending, so the boxes of one stay together.
+    shift = _BLOCK * (np.cumsum(blocks) - blocks) - start
+    members = np.full(blocks.sum() * _BLOCK, count)
+    members[np.arange(count) + shift[frame]] = order
+    return np.sort(members.reshape(-1, _BLOCK), axis=1)
+
+
+def _candidates(
+    boxes: np.ndarray, frames: np.ndarray, members: np.ndarray, slack: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of blocks of a frame that may have neighbours, a block's with itself too."""
+    frame = frames[members[:, 0]]
+    # Every pair of blocks of the same frame, once.
+    end = np.searchsorted(frame, frame, side="right")
+    partners = end - np.arange(len(members))
+    first = np.repeat(np.arange(len(members)), partners)
+    second = np.arange(len(first)) - np.repeat(np.cumsum(partners) - end, partners)
+    if slack >= 1:
+        return first, second
+    full = boxes[np.where(members < len(boxes), members, members[:, :1])]
+    low, high = full.min(1), full.max(1)
+    extent = np.tile(np.maximum(full[..., 2:] - full[..., :2], 0).max(1), 2)
+    gap = np.maximum(low[first] - high[second], low[second] - high[first])
+    reach = slack * np.maximum(extent[first], extent[second]) + 1e-3
+    kept = (gap <= reach).all(1)
+    return first[kept], second[kept]
+
+
+def _distance(
+    a: np.ndarray,
+    b: np.ndarray,
+    area_a: np.ndarray,
+    area_b: np.ndarray,
+    epsilon: np.float32,
+    buffers: np.ndarray,
+) -> np.ndarray:
+    """Return 1 - IoU of boxes, in one of three buffers of the shape that all broadcast to.
+
+    The sides of the boxes are along the first axis of a and b.
+    """
+    width, height, other = buffers
+    np.minimum(a[2], b[2], out=width)
+    np.maximum(a[0], b[0], out=other)
+    width -= other
+    np.maximum(width, 0, out=width)
+    np.minimum(a[3], b[3], out=height)
+    np.maximum(a[1], b[1], out=other)
+    height -= other
+    np.maximum(height, 0, out=height)
+    intersection = np.multiply(width, height, out=width)
+    union = np.add(area_a, area_b, out=height)
+    union -= intersection
+    union += epsilon
+    with np.errstate(divide="ignore", invalid="ignore"):
+        iou = np.divide(intersection, union, out=width)
+    return np.subtract(np.float32(1), iou, out=width)
+
+
+def _cores(blocks: _Blocks, weights: np.ndarray, min_weight: float) -> np.ndarray:
+    """Return which boxes have a weight of min_weight or more within eps."""
+    count = len(weights)
+    members, first, second, near = blocks
+    weight = np.append(weights, np.float32(0))[members]
+    ones = near.astype(np.float32)
+    sums = np.zeros(weight.shape)
+    np.add.at(sums, first, (ones @ weight[second][..., None])[..., 0])
+    other = first != second
+    back = weight[first[other]][:, None] @ ones[other]
+    np.add.at(sums, second[other], back[:, 0])
+    total = np.empty(count + 1)
+    total[members] = sums
+    total = total[:count]
+    core = total >= min_weight
+    for index in np.flatnonzero(np.abs(total - min_weight) <= 1e-5 * max(min_weight, 1.0)):
+        # So close that the rounding decides: sum in the order of scikit-learn.
+        block, place = np.argwhere(members == index)[0]
+        row = [members[second[first == block]][near[first == block, place]]]
+        column = other & (second == block)
+        row.append(members[first[column]][near[column, :, place]])
+        core[index] = np.sum(weights[np.sort(np.concatenate(row))]) >= min_weight
+    return core
+
+
+def _labels(blocks: _Blocks, core: np.ndarray) -> np.ndarray:
+    """Return the clusters: connected cores, and what lies within eps of one."""
+    count = len(core)
+    # Roots are the first cores of the clusters, so their order is that of the clusters.
+    root = _core_roots(blocks, core)
+    if not core.all():
+        root = np.where(core, root, _first_root_in_reach(blocks, core, root))
+    labels = np.full(count, NOISE, np.int64)
+    inside = root < count
+    labels[inside] = np.unique(root[inside], return_inverse=True)[1]
+    return labels
+
+
+def _core_roots(blocks: _Blocks, core: np.ndarray) -> np.ndarray:
+    """Return for each core (n,) the first one that it is connected with; n for the others."""
+    count = len(core)
+    members, first, second, near = blocks
+    joined = near
+    if not core.all():
+        is_core = np.append(core, False)[members]
+        joined = near & is_core[first][:, :, None]
+        joined &= is_core[second][:, None]
+    # Begin with the first neighbour in each block; members ascend, so it is the first True.
+    place = joined.argmax(2)
+    neighbour = members[second[:, None], place]
+    neighbour[~np.take_along_axis(joined, place[:, :, None], 2)[:, :, 0]] = count
+    root = np.append(np.where(core, np.arange(count), count), count)
+    np.minimum.at(root, members[first], neighbour)
+    root[count] = count
+    while not np.array_equal(root[root], root):
+        root = root[root]
+    # Few neighbours have found different roots; they join the components.
+    tile = root.astype(np.int32)[members]
+    apart = tile[first][:, :, None] != tile[second][:, None]
+    apart &= joined
+    pair, row, column = np.nonzero(apart)
+    if len(pair):
+        edges = tile[first[pair], row], tile[second[pair], column]
+        graph = csr_array((np.ones(len(pair), np.int8), edges), (count + 1, count + 1))
+        _, component = connected_components(graph, directed=False)
+        lowest = np.full(component.max() + 1, count)
+        np.minimum.at(lowest, component[root], root)
+        root = lowest[component[root]]
+    return root[:count]
+
+
+def _first_root_in_reach(blocks: _Blocks, core: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return for each box that is no core (n,) the smallest root of a core within eps, or n."""
+    count = len(core)
+    members, first, second, near = blocks
+    outer = np.append(~core, False)[members]
+    tile = np.append(np.where(core, root, count), count).astype(np.int32)[members]
+    smallest = np.full(tile.shape, count, np.int32)
+    touched = outer[first].any(1)
+    reach = np.where(near[touched], tile[second[touched]][:, None], np.int32(count))
+    np.minimum.at(smallest, first[touched], reach.min(2))
+    touched = outer[second].any(1)
+    reach = np.where(near[touched], tile[first[touched]][:, :, None], np.int32(count))
+    np.minimum.at(smallest, second[touched], reach.min(1))
+    result = np.empty(count + 1, np.int64)
+    result[members] = smallest
+    return result[:count]
+
+
+def nms(boxes: np.ndarray, scores: np.ndarray, *, iou_threshold: float) -> np.ndarray:
+    """Return the boxes that greedy suppression keeps, by descending score.
+
+    A box goes when its IoU with a kept one of a higher score is above the threshold. Sides count
+    as whole pixels: widths and heights are x2 - x1 + 1 and y2 - y1 + 1.
+
+    Args:
+        boxes: float32 (n, 4), x1 y1 x2 y2.
+        scores: float32 (n,).
+
+    Returns:
+        int64: indices of the kept boxes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    x1, y1, x2, y2 = np.asarray(boxes, np.float64)[order].T
+    area = (x2 - x1 + 1) * (y2 - y1 + 1)
+    alive = np.ones(len(order), bool)
+    for index in range(len(order)):
+        if not alive[index]:
+            continue
+        rest = slice(index + 1, None)
+        width = np.minimum(x2[index], x2[rest]) - np.maximum(x1[index], x1[rest]) + 1
+        height = np.minimum(y2[index], y2[rest]) - np.maximum(y1[index], y1[rest]) + 1
+        intersection = np.maximum(width, 0) * np.maximum(height, 0)
+        union = area[index] + area[rest] - intersection
+        alive[rest] &= ~(intersection > iou_threshold * union)
+    return order[alive]
