@@ -9,7 +9,6 @@ computes what the original computes on images in 0..1.
 import math
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,8 +24,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 TORCHVISION_EPSILON = 1e-5
 
-# First byte of a pickle of protocol 2 and later: torch.save before its zip format.
-_PICKLE = b"\x80"
+# First bytes of torch.save's zip format, and of the pickles it wrote before.
+_TORCH_FILES = (b"PK\x03\x04", b"\x80")
 _UNIT = re.compile(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.weight")
 
 Moments = tuple[Tensor, Tensor]
@@ -34,10 +33,8 @@ Moments = tuple[Tensor, Tensor]
 
 def is_torch_file(path: Path) -> bool:
     """Whether a file is one that `torch.save` writes."""
-    if zipfile.is_zipfile(path):
-        return True
     with path.open("rb") as file:
-        return file.read(1) == _PICKLE
+        return file.read(4).startswith(_TORCH_FILES)
 
 
 def read_torchvision(path: Path, architecture: Architecture) -> dict[str, dict[str, np.ndarray]]:
@@ -108,7 +105,7 @@ def _add_identity_projections(
     A batch norm after an identity kernel changes nothing only when its scale and shift undo the
     normalisation. That takes the mean and variance of each channel of the unit's input, which
     follow from the batch norms before it when pre-activations are taken as independent and
-    Gaussian: a batch norm's output has mean beta and deviation gamma.
+    Gaussian: the mean after a batch norm is its beta, the deviation its gamma but for the epsilon.
     """
     moments = _rectified(_output_moments(weights["bn_conv1"]))
     for layer in architecture.layers():
@@ -139,7 +136,10 @@ def _add_identity_projections(
 
 def _output_moments(norm: Mapping[str, np.ndarray]) -> Moments:
     """Mean and variance of each channel after a batch norm."""
-    return torch.from_numpy(norm["beta"]).double(), torch.from_numpy(norm["gamma"]).double() ** 2
+    variance = torch.from_numpy(norm["moving_variance"]).double()
+    gamma = torch.from_numpy(norm["gamma"]).double()
+    output_variance = gamma**2 * variance / (variance + DEFAULT_EPSILON)
+    return torch.from_numpy(norm["beta"]).double(), output_variance
 
 
 def _rectified(moments: Moments) -> Moments:
