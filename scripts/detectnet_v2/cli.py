@@ -95,7 +95,7 @@ def _run(module, args: argparse.Namespace) -> int:
     )
     if verbose:
         for chatty in ("PIL", "matplotlib", "h5py", "torch"):
-            logging.getLogger(chatty).setLevel(logging.INFO)
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         _check_wrapper_flags(args)
         return module.run(args)
