@@ -23,6 +23,7 @@ RECALL = 0.99
 # A bucket with more images than this is compared only along the order of the whole hashes.
 MAX_BUCKET = 1000
 NEIGHBOURS = 100
+PAIRS_AT_ONCE = 100_000
 
 
 def thumbnail(path: str | Path) -> np.ndarray | None:
@@ -84,19 +85,16 @@ def candidate_pairs(bits: np.ndarray, max_distance: int) -> np.ndarray:
 
 
 def _bucket_pairs(keys: np.ndarray, packed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pairs of images with equal keys, those of all buckets at once, as two index arrays."""
     order = np.lexsort((packed, keys))
     ordered = keys[order]
-    # Pairs at distance 1, 2, 3 ... in the order: all pairs of every bucket, bucket by bucket
-    # at once, until no bucket is that long.
-    for step in range(1, MAX_BUCKET):
-        same = np.flatnonzero(ordered[step:] == ordered[:-step])
-        if not len(same):
+    _, bucket, sizes = np.unique(ordered, return_inverse=True, return_counts=True)
+    reach = np.where(sizes <= MAX_BUCKET, sizes, NEIGHBOURS)[bucket]
+    for step in range(1, int(reach.max(initial=0))):
+        left = np.flatnonzero((ordered[:-step] == ordered[step:]) & (reach[:-step] > step))
+        if not len(left):
             return
-        if step > NEIGHBOURS:
-            sizes = np.unique(ordered, return_counts=True)
-            small = sizes[0][sizes[1] <= MAX_BUCKET]
-            same = same[np.isin(ordered[same], small)]
-        yield order[same], order[same + step]
+        yield order[left], order[left + step]
 
 
 def group_thumbnails(
@@ -107,33 +105,38 @@ def group_thumbnails(
     Pairs are joined from the most alike on, and only while the mean thumbnails of their two
     groups still correlate: so a chain of small changes does not swallow a whole dataset.
     """
-    count = len(thumbnails)
-    parent = np.arange(count)
-    if not count:
-        return parent
-    flat = thumbnails.reshape(count, -1).astype(np.float32)
-    usable = np.flatnonzero(flat.std(axis=1) >= MIN_CONTRAST)
-    # Equal thumbnails are one: copies would fill buckets.
-    _, first, inverse = np.unique(flat[usable], axis=0, return_index=True, return_inverse=True)
-    leaders = (
-        np.minimum.reduceat(
-            usable[np.argsort(inverse, kind="stable")],
-            np.flatnonzero(np.r_[True, np.diff(np.sort(inverse))]),
-        )
-        if len(usable)
-        else usable
-    )
-    parent[usable] = leaders[inverse] if len(usable) else parent[usable]
-    vectors = flat[leaders] - flat[leaders].mean(axis=1, keepdims=True)
+    labels = np.arange(len(thumbnails))
+    usable = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= MIN_CONTRAST)
+    if not len(usable):
+        return labels
+    # Equal thumbnails are one from here on: copies would only fill the buckets.
+    leader_of: dict[bytes, int] = {}
+    position = [leader_of.setdefault(thumbnails[i].tobytes(), len(leader_of)) for i in usable]
+    leaders = usable[np.unique(position, return_index=True)[1]]
+    vectors = thumbnails[leaders].reshape(len(leaders), -1).astype(np.float32)
+    vectors -= vectors.mean(axis=1, keepdims=True)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = candidate_pairs(difference_hash(thumbnails[leaders]), max_distance)
-    del first
-    correlation = np.einsum("ij,ij->i", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
+    roots = _join(vectors, pairs, min_correlation)
+    least = np.full(len(leaders), len(thumbnails))
+    np.minimum.at(least, roots, leaders)
+    labels[usable] = least[roots][position]
+    return labels
+
+
+def _join(vectors: np.ndarray, pairs: np.ndarray, min_correlation: float) -> np.ndarray:
+    """Union-find over `pairs` of unit vectors; the root of each vector's group."""
+    correlation = np.concatenate(
+        [
+            np.einsum("ij,ij->i", vectors[part[:, 0]], vectors[part[:, 1]])
+            for part in np.array_split(pairs, max(1, len(pairs) // PAIRS_AT_ONCE))
+        ]
+    )
     alike = correlation >= min_correlation
     pairs, correlation = pairs[alike], correlation[alike]
     order = np.lexsort((pairs[:, 1], pairs[:, 0], -correlation))
     sums = vectors.copy()
-    root = np.arange(len(leaders))
+    root = list(range(len(vectors)))
 
     def find(item: int) -> int:
         while root[item] != item:
@@ -141,22 +144,15 @@ def group_thumbnails(
             item = root[item]
         return item
 
-    for one, other in pairs[order]:
-        a, b = sorted((find(one), find(other)))
-        if a == b:
+    for one, other in pairs[order].tolist():
+        into, absorbed = sorted((find(one), find(other)))
+        if into == absorbed:
             continue
-        norm = np.linalg.norm(sums[a]) * np.linalg.norm(sums[b])
-        if float(sums[a] @ sums[b]) >= min_correlation * norm:
-            root[b] = a
-            sums[a] += sums[b]
-    merged = np.array([find(item) for item in range(len(leaders))], dtype=np.int64)
-    lowest = np.full(len(leaders), count, dtype=np.int64)
-    np.minimum.at(lowest, merged, leaders)
-    position = {int(leader): index for index, leader in enumerate(leaders)}
-    return np.array(
-        [lowest[merged[position[int(item)]]] if int(item) in position else item for item in parent],
-        dtype=np.int64,
-    )
+        lengths = np.linalg.norm(sums[into]) * np.linalg.norm(sums[absorbed])
+        if sums[into] @ sums[absorbed] >= min_correlation * lengths:
+            root[absorbed] = into
+            sums[into] += sums[absorbed]
+    return np.array([find(item) for item in range(len(vectors))])
 
 
 def group_id(key: str, salt: int = 0) -> str:
