@@ -1,0 +1,194 @@
+"""Runs a benchmark detached on the device and follows it, however often the connection breaks."""
+
+import hashlib
+import logging
+import math
+import posixpath
+import shlex
+import stat
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jetson.cases import Case
+from jetson.errors import ConnectionLost, JetsonError
+from jetson.preflight import Probe
+from jetson.session import Session, device_script, facts
+from jetson.settings import Remote
+
+POLL_S = 2.0
+REPORT_EVERY_S = 30.0
+START_TIMEOUT_S = 20.0
+PHASES = {"build": "building the engine", "warm-up": "warming up", "measure": "running"}
+_ENDED = ("done", "failed")
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    session: Session,
+    release: str,
+    cases: Sequence[Case],
+    seen: Probe,
+    folder: Path,
+    *,
+    poll_s: float = POLL_S,
+) -> None:
+    """Measure the cases on the device and bring the logs of each to `folder`/{case}.
+
+    The device does all of it by itself; this side starts it, follows it and fetches what it wrote.
+    A run that went on while nobody was connected is followed further, and one that ended is fetched
+    instead of being started again.
+
+    Args:
+        session: a session with the device, connected or not.
+        release: the release to measure, as the receipt names it.
+        cases: what to measure, in this order.
+        seen: what the preflight told.
+        folder: where the logs go; `state` of the whole run comes last.
+        poll_s: seconds between two looks at the device.
+
+    Raises:
+        JetsonError: the device was rebooted, is busy, lost for too long, or ended without a result.
+    """
+    remote = session.remote
+    request = _request(remote, release, cases, seen)
+    run_id = hashlib.sha256(request.encode()).hexdigest()[:12]
+    patience = remote.reconnect_timeout_s
+    driver = device_script("common", "driver")
+    try:
+        session.persist(lambda: _start(session, run_id, request, driver), patience)
+        state = _follow(session, run_id, poll_s)
+    except KeyboardInterrupt:
+        log.info("%s: interrupted; asking the device to stop", remote.name)
+        session.persist(lambda: _script(session, "stop", run_id), patience_s=0)
+        raise
+    except ConnectionLost as lost:
+        raise JetsonError(
+            f"{lost}; given up after {patience:g} s. The benchmark goes on there: run it again and "
+            "its result is fetched"
+        ) from lost
+    session.persist(lambda: _fetch(session, state["run"], folder, cases), patience)
+    session.persist(lambda: _script(session, "forget", run_id), patience)
+    if state.get("power") == "not-restored":
+        log.warning(
+            "%s: nvpmodel or jetson_clocks could not be put back; see %s/power.restore",
+            remote.name,
+            seen.root,
+        )
+    if state["state"] == "failed":
+        reason = state.get("reason") or state.get("driver_log") or "no reason given"
+        raise JetsonError(f"{remote.name}: the benchmark could not run: {reason}")
+
+
+def _request(remote: Remote, release: str, cases: Sequence[Case], seen: Probe) -> str:
+    """Return the request as sh assignments; equal requests are the same run."""
+    values: dict[str, object] = {
+        "release": release,
+        "cases": " ".join(case.name for case in cases),
+        "warm_up_s": math.ceil(remote.warm_up_s),
+        "duration_s": math.ceil(remote.duration_s),
+        "engine_timeout_s": math.ceil(remote.engine_timeout_s),
+        "stop_timeout_s": math.ceil(remote.stop_timeout_s),
+        "nvpmodel": "" if remote.nvpmodel is None else remote.nvpmodel,
+        "clocks": "yes" if remote.jetson_clocks else "no",
+    }
+    board, tensorrt = seen.model or "unknown", seen.tensorrt or "unknown"
+    for number, case in enumerate(cases, 1):
+        values[f"app_{number}"] = case.app
+        values[f"models_{number}"] = posixpath.dirname(case.model_file) or "."
+        values[f"engine_{number}"] = case.engine_key(board, tensorrt)
+    return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+
+
+def _script(session: Session, name: str, run_id: str, *arguments: str) -> dict[str, str]:
+    script = device_script("common", name)
+    return facts(session.run(script, session.remote.folder, run_id, *arguments))
+
+
+def _start(session: Session, run_id: str, request: str, driver: str) -> None:
+    name = session.remote.name
+    answer = _script(session, "start", run_id, request, driver)
+    if "found" in answer:
+        log.info("%s: benchmark %s ended earlier; fetching its result", name, run_id)
+    elif "started" in answer:
+        log.info("%s: benchmark %s started", name, run_id)
+    elif answer.get("benchmark", "").startswith(run_id):
+        log.info("%s: benchmark %s is going on; following it", name, run_id)
+    else:
+        raise JetsonError(
+            f"{name}: benchmark {answer.get('benchmark')} is running there; wait for its end, or "
+            f"end it with: touch '{session.remote.folder}/benchmarks/RUN/stop'"
+        )
+
+
+def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
+    """Look at the run until it ended; return its last state."""
+    name = session.remote.name
+    boot_id = None
+    begun = time.monotonic()
+    reported = ("", -math.inf)
+    while True:
+        state = session.persist(
+            lambda: _script(session, "poll", run_id), session.remote.reconnect_timeout_s
+        )
+        boot_id = boot_id or state["boot_id"]
+        if state.get("state") in _ENDED:
+            return state
+        if state["boot_id"] != boot_id:
+            raise JetsonError(
+                f"{name}: the device was rebooted in the middle of benchmark {run_id}; if nobody "
+                "did it, look at its power supply and temperature, then run the benchmark again"
+            )
+        mine = state.get("locked", "").startswith(run_id)
+        if not mine and time.monotonic() - begun > START_TIMEOUT_S:
+            # One more look: it may have ended between the two halves of the answer.
+            state = _script(session, "poll", run_id)
+            if state.get("state") in _ENDED:
+                return state
+            raise JetsonError(_vanished(name, run_id, state))
+        reported = _report(name, state, reported)
+        time.sleep(poll_s)
+
+
+def _vanished(name: str, run_id: str, state: dict[str, str]) -> str:
+    if "run" not in state:
+        return f"{name}: benchmark {run_id} was removed there; run it again"
+    said = state.get("driver_log") or "it left no message"
+    return (
+        f"{name}: benchmark {run_id} was killed there ({said}); often memory ran out: close other "
+        "programs or add swap, then run it again"
+    )
+
+
+def _report(name: str, state: dict[str, str], reported: tuple[str, float]) -> tuple[str, float]:
+    """Log a new phase at once and an old one every so often."""
+    phase = f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'starting')}"
+    if phase == reported[0] and time.monotonic() - reported[1] < REPORT_EVERY_S:
+        return reported
+    since = state.get("since", "")
+    took = int(state["uptime"]) - int(since) if since.isdigit() else 0
+    figures = state.get("perf", "").strip()
+    log.info("%s: %s, %d s%s", name, phase, took, f", {figures}" if figures else "")
+    return phase, time.monotonic()
+
+
+def _fetch(session: Session, run: str, folder: Path, cases: Sequence[Case]) -> None:
+    """Copy the run's files; a case that was not reached has no folder."""
+    with session.sftp() as sftp:
+        for place in ("", *(case.name for case in cases)):
+            source = posixpath.join(run, place)
+            try:
+                names = [
+                    entry.filename
+                    for entry in sftp.listdir_attr(source)
+                    if stat.S_ISREG(entry.st_mode or 0)
+                ]
+            except FileNotFoundError:
+                continue
+            target = folder / place
+            target.mkdir(parents=True, exist_ok=True)
+            for file in names:
+                part = target / f"{file}.part"
+                sftp.get(posixpath.join(source, file), str(part))
+                part.replace(target / file)

@@ -1,0 +1,32 @@
+# What every script on the device begins with. POSIX sh; GNU coreutils and util-linux for the rest.
+# JETSON_ROOT may name a folder to look in for /proc, /sys, /etc and /opt instead of /.
+
+LC_ALL=C
+export LC_ALL
+# A forwarded display makes DeepStream look for a screen that is not there.
+unset DISPLAY
+system=${JETSON_ROOT:-}
+
+emit() { # KEY VALUE: one line for the desk
+    printf '@%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ')"
+}
+
+absolute() { # FOLDER: a relative one is in the home
+    case $1 in
+    /*) printf '%s' "$1" ;;
+    '~/'*) printf '%s/%s' "$HOME" "${1#??}" ;;
+    *) printf '%s/%s' "$HOME" "$1" ;;
+    esac
+}
+
+boot_id() {
+    cat "$system/proc/sys/kernel/random/boot_id" 2>/dev/null || echo unknown
+}
+
+benchmark_locked() { # ROOT: true while a benchmark's process holds the lock
+    [ -e "$1/benchmark.lock" ] && ! flock -n "$1/benchmark.lock" true
+}
+
+benchmark_owner() { # ROOT: who runs a benchmark
+    head -n 1 "$1/benchmark.owner" 2>/dev/null || echo unknown
+}
