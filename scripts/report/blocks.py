@@ -1,0 +1,130 @@
+"""What a section of the page is made of; templates/page.html says how each block looks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from report.errors import NotThereYet
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, as an SVG element that the page holds inline."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    kind: str = "figure"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph as a data URI; `width` and `height` in pixels keep its place while it loads."""
+
+    title: str
+    caption: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Photographs beside each other; `columns` is the least width of one in CSS pixels."""
+
+    title: str
+    caption: str
+    pictures: Sequence[Picture]
+    minimum_width: int = 260
+    kind: str = "gallery"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. A column of numbers is set flush right; `marked` rows stand out."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    marked: Sequence[int] = ()
+    kind: str = "table"
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold nothing but numbers and dashes."""
+        return [
+            any(cell[:1].isdigit() or cell[:1] in "+−-." for cell in column if cell)
+            and all(not cell or cell[0] in "0123456789+−-.–—≈<>" for cell in column)
+            for column in zip(*self.rows, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Text that keeps its line breaks, folded away until the reader opens it."""
+
+    title: str
+    text: str
+    kind: str = "listing"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that is left out, and what makes it."""
+
+    title: str
+    path: str
+    command: str
+    kind: str = "missing"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A part that has nothing to show, and why."""
+
+    title: str
+    text: str
+    kind: str = "note"
+
+
+Block = Figure | Gallery | Table | Listing | Missing | Note
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter of the page: `lead` is its finding in one or two sentences."""
+
+    id: str
+    title: str
+    lead: str
+    blocks: Sequence[Block] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure of the summary at the top."""
+
+    label: str
+    value: str
+    detail: str
+    tone: str = ""
+
+
+def parts(*makers: tuple[str, Callable[[], Any]]) -> list[Block]:
+    """The blocks that each maker returns, or a `Missing` with its title where a file is not there.
+
+    A maker returns a block, several, or None.
+    """
+    blocks: list[Block] = []
+    for title, make in makers:
+        try:
+            made = make()
+        except NotThereYet as missing:
+            blocks.append(Missing(title, missing.path, missing.target))
+            continue
+        if made is None:
+            continue
+        blocks += made if isinstance(made, Iterable) else [made]
+    return blocks

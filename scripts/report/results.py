@@ -1,0 +1,138 @@
+"""Reads the results folder: where each table and document of a run lies, and what makes it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from report.errors import NotThereYet, ReportError
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder and the configuration of the run that filled it.
+
+    `config` is the workflow's configuration with its defaults filled in. Paths given to the methods
+    are relative to `root`, with forward slashes.
+    """
+
+    root: Path
+    config: Mapping[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in channel order."""
+        return list(self.config["classes"])
+
+    @property
+    def network(self) -> tuple[int, int]:
+        """Width and height of the network's input, pixels."""
+        return self.config["image_width"], self.config["image_height"]
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits that some dataset has, `train` first."""
+        datasets = self.config["datasets"].values()
+        return [s for s in ("train", "val") if any(s in d["splits"] for d in datasets)]
+
+    def datasets(self, split: str) -> list[str]:
+        """Names of the datasets that have the split, in config order."""
+        return [name for name, d in self.config["datasets"].items() if split in d["splits"]]
+
+    @cached_property
+    def thresholds(self) -> list[str]:
+        """The pruning thresholds as they appear in folder names, smallest first."""
+        return [f"{value:g}" for value in sorted(self.config["prune"]["thresholds"])]
+
+    @property
+    def runs(self) -> list[str]:
+        """Folders of the trained models, unpruned first."""
+        return ["unpruned", *(f"retrained/{threshold}" for threshold in self.thresholds)]
+
+    @cached_property
+    def chosen(self) -> str | None:
+        """Folder of the chosen model, None before there is a choice."""
+        try:
+            choice = self.document("chosen/choice.json")
+        except NotThereYet:
+            return None
+        run = choice.get("run")
+        return run if run in self.runs else None
+
+    def command(self, target: str = "all") -> str:
+        """What the user types to make a target."""
+        return f"snakemake {target}"
+
+    def exists(self, path: str) -> bool:
+        """Whether a file of the results is there."""
+        return (self.root / path).exists()
+
+    def table(
+        self,
+        path: str,
+        columns: Sequence[str],
+        target: str = "all",
+        text: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """A CSV table; columns in `text` are read as they stand, empty for nothing.
+
+        Raises:
+            NotThereYet: the file is not there.
+            ReportError: it cannot be read or lacks one of `columns`.
+        """
+        try:
+            frame = pd.read_csv(
+                self.root / path,
+                dtype=dict.fromkeys(text, str),
+                keep_default_na=False,
+                na_values=["", "nan"],
+            )
+        except FileNotFoundError as error:
+            raise NotThereYet(path, self.command(target)) from error
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise ReportError(
+                f"{self.root / path}: no CSV table ({error}); "
+                f"delete it and run `{self.command(target)}`"
+            ) from error
+        missing = [name for name in columns if name not in frame.columns]
+        if missing:
+            raise ReportError(
+                f"{self.root / path}: has no column {missing[0]!r} but "
+                f"{', '.join(map(str, frame.columns))}; delete it and run `{self.command(target)}`"
+            )
+        for name in text:
+            if name in frame.columns:
+                frame[name] = frame[name].fillna("")
+        return frame
+
+    def document(self, path: str, target: str = "all") -> dict[str, Any]:
+        """A JSON object.
+
+        Raises:
+            NotThereYet: the file is not there.
+            ReportError: it is no JSON object.
+        """
+        try:
+            text = (self.root / path).read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise NotThereYet(path, self.command(target)) from error
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ReportError(
+                f"{self.root / path}: no JSON ({error}); delete it and run "
+                f"`{self.command(target)}`"
+            ) from error
+        if not isinstance(document, dict):
+            raise ReportError(f"{self.root / path}: holds no JSON object; delete it and run again")
+        return document
+
+
+def run_label(run: str) -> str:
+    """A trained model's name for axes and tables: `unpruned`, `pruned 0.5`."""
+    folder, _, threshold = run.partition("/")
+    return f"pruned {threshold}" if threshold else folder

@@ -1,0 +1,269 @@
+"""Chapter on deployment: accuracy on the way to the device, and speed on the desk and on devices."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from jetson import perf
+from jetson.table import PUBLISHED_FPS, PUBLISHED_MAP, SOURCE, kind_of
+from report.blocks import Block, Figure, Missing, Section, Table, parts
+from report.drawing import MUTED, PAPER, THEIRS, FigureFolder, canvas, legend_below
+from report.errors import NotThereYet
+from report.results import Results
+from report.sections.accuracy import percent
+
+ENGINE_COLOURS = {"gpu": "#3f86d8", "dla0": "#8b63d6", "dla1": "#c9559d"}
+MODEL_LINES = {"unpruned": (0, (3, 2)), "chosen": "-"}
+
+
+def section(results: Results, folder: FigureFolder) -> Section:
+    """What is known of the exported models, from deepstream/ and deployed/."""
+    benchmarks = read_benchmarks(results)
+    blocks = parts(("FP32, INT8 and deployed accuracy", lambda: parity_block(results)))
+    if benchmarks:
+        blocks += benchmark_blocks(benchmarks, results, folder)
+    blocks += [
+        Missing(f"Speed on {device}", f"deployed/{device}/benchmark.json", command)
+        for device, command in expected_devices(results).items()
+        if device not in {one["device"] for one in benchmarks}
+    ]
+    return Section("deployment", "On the device", lead(benchmarks), blocks)
+
+
+def expected_devices(results: Results) -> dict[str, str]:
+    """The config's devices and the desk, with what the user types to measure them."""
+    names = ["local", *results.config["deploy"].get("devices", {})]
+    return {name: results.command(f"deploy_{name}") for name in names}
+
+
+def read_benchmarks(results: Results) -> list[dict[str, Any]]:
+    """benchmark.json of every device that has been measured, the desk first."""
+    found = sorted((results.root / "deployed").glob("*/benchmark.json"))
+    documents = [
+        results.document(path.relative_to(results.root).as_posix(), f"deploy_{path.parent.name}")
+        | {"device": path.parent.name}
+        for path in found
+    ]
+    return sorted(documents, key=lambda one: (one["device"] != "local", one["device"]))
+
+
+def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a measured case: device, board, model, engine, precision, streams, fps and more."""
+    rows = []
+    for one in benchmarks:
+        for case in one["cases"]:
+            fps = case["fps"]
+            stats = case.get("tegrastats") or {}
+            build = case.get("engine_build") or {}
+            power = (stats.get("power_mw") or {}).get("mean")
+            rows.append(
+                {
+                    "device": one["device"],
+                    "board": (one.get("versions") or {}).get("board"),
+                    "model": case["model"],
+                    "engine": case["engine"],
+                    "precision": case["precision"],
+                    "streams": case["streams"],
+                    "batch": case["batch"],
+                    "fps": fps["total"],
+                    "fps_lowest": fps["lowest"],
+                    "fps_highest": fps["highest"],
+                    "published_fps": case.get("published_fps"),
+                    "mAP": (one.get("map_percent") or {}).get(case["model"]),
+                    "power_w": power / 1000 if power else None,
+                    "temperature_c": max((stats.get("highest_temperature_c") or {}).values(), default=None),
+                    "engine_build_s": build.get("build_s"),
+                    "throttled_by": ", ".join(case.get("throttled_by") or []),
+                }
+            )
+    columns = [
+        *("device", "board", "model", "engine", "precision", "streams", "batch", "fps"),
+        *("fps_lowest", "fps_highest", "published_fps", "mAP", "power_w", "temperature_c"),
+        *("engine_build_s", "throttled_by"),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def lead(benchmarks: Sequence[Mapping[str, Any]]) -> str:
+    """The fastest case of each device, in words."""
+    table = cases(benchmarks)
+    sentences = []
+    for device, group in table.groupby("device", sort=False):
+        best = group.loc[group["fps"].idxmax()]
+        where = "on this computer" if device == "local" else f"on {device}"
+        sentences.append(
+            f"{best['fps']:.1f} frames per second {where} "
+            f"({best['model']}, {best['engine']}, {best['precision'].upper()})"
+        )
+    return f"Fastest: {'; '.join(sentences)}." if sentences else ""
+
+
+def benchmark_blocks(
+    benchmarks: Sequence[Mapping[str, Any]], results: Results, folder: FigureFolder
+) -> list[Block]:
+    """Table, trade-off against frames per second, and the measurements over time."""
+    table = cases(benchmarks)
+    blocks: list[Block] = [
+        folder.keep(
+            "tradeoff_fps",
+            "mAP against frames per second",
+            f"Filled: measured here. Hollow squares: published by NVIDIA ({SOURCE}; Nano FP16, the "
+            "others INT8; batch, clip and clocks unknown), with their own mAP.",
+            tradeoff_fps(table, published_fps(table)),
+            pd.concat(
+                [table.assign(source="this run"), published_fps(table).assign(source=SOURCE)],
+                ignore_index=True,
+            ),
+        )
+    ]
+    samples = read_samples(results, benchmarks)
+    if len(samples):
+        blocks.append(
+            folder.keep(
+                "perf",
+                "Frames per second over the measurement",
+                "The figures of deepstream-app's PERF lines after the warm-up, all streams added up.",
+                perf_lines(samples),
+                samples,
+            )
+        )
+    blocks.append(benchmark_table(table))
+    return blocks
+
+
+def published_fps(table: pd.DataFrame) -> pd.DataFrame:
+    """NVIDIA's figures for the boards and kinds of engine that were measured, or for all boards
+    where none of them was: model, board, kind, fps and mAP."""
+    rows = [
+        (model, board, kind, fps, PUBLISHED_MAP[model])
+        for model, figures in PUBLISHED_FPS.items()
+        for (board, kind), fps in figures.items()
+    ]
+    theirs = pd.DataFrame(rows, columns=["model", "board", "engine", "fps", "mAP"])
+    same = theirs[theirs["board"].isin(table["board"].dropna())]
+    return same if len(same) else theirs
+
+
+def tradeoff_fps(table: pd.DataFrame, theirs: pd.DataFrame) -> Drawing:
+    """mAP over frames per second, a line from model to model for each device and engine.
+
+    `table` has device, model, engine, fps and mAP, `theirs` board, model, engine, fps and mAP.
+    """
+    drawing, (axes,) = canvas(3.7)
+    known = table.dropna(subset=["mAP"])
+    for (board, engine), group in theirs.groupby(["board", "engine"], sort=False):
+        axes.plot(
+            group["fps"], group["mAP"], "s", linestyle=":", color=THEIRS, markerfacecolor="none",
+            markersize=6, linewidth=0.9, markeredgewidth=1.2, zorder=2,
+        )  # fmt: skip
+        end = group.loc[group["fps"].idxmax()]
+        axes.annotate(
+            f"{board} {engine}", (end["fps"], end["mAP"]), (0, -11), textcoords="offset points",
+            ha="center", va="center", fontsize=8, color=THEIRS,
+        )  # fmt: skip
+    for (device, engine), group in known.groupby(["device", "engine"], sort=False):
+        colour = ENGINE_COLOURS.get(engine, "#2a9d9d")
+        ordered = group.sort_values("fps")
+        axes.plot(
+            ordered["fps"], ordered["mAP"], "o-", color=colour, markersize=8,
+            markeredgecolor=PAPER, markeredgewidth=0.8, linewidth=1.2, zorder=3,
+        )  # fmt: skip
+        for _, point in ordered.iterrows():
+            axes.annotate(
+                f"{device} {engine}\n{point['model']}", (point["fps"], point["mAP"]), (0, 16),
+                textcoords="offset points", ha="center", va="center", fontsize=8,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.14, y=0.25)
+    axes.set_xlabel("frames per second, all streams")
+    axes.set_ylabel("mAP, percent")
+    return drawing
+
+
+def read_samples(results: Results, benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """PERF figures after the warm-up, from the logs beside each benchmark.json.
+
+    Columns device, case, sample (from 0) and fps (all streams added up).
+    """
+    rows = []
+    for one in benchmarks:
+        for case in one["cases"]:
+            name = case.get("case", f"{case['model']}-{case['engine']}")
+            found = sorted(
+                (results.root / "deployed" / one["device"]).glob(f"**/{name}/measure.log")
+            )
+            if not found:
+                continue
+            log = found[0].read_bytes()
+            start, end = measured_window(found[0].with_name("result"), len(log))
+            totals = [sum(sample.now) for sample in perf.parse(perf.window(log, start, end))]
+            rows += [(one["device"], name, i, total) for i, total in enumerate(totals) if total]
+    return pd.DataFrame(rows, columns=["device", "case", "sample", "fps"])
+
+
+def measured_window(result: Any, size: int) -> tuple[int, int]:
+    """Sizes of the log at the end of the warm-up and of the measurement, bytes."""
+    marks = {}
+    if result.is_file():
+        lines = (line.partition("=") for line in result.read_text(errors="replace").splitlines())
+        marks = {name: value for name, _, value in lines}
+    return int(marks.get("warm_log", 0)), int(marks.get("end_log", size))
+
+
+def perf_lines(samples: pd.DataFrame) -> Drawing:
+    """A panel for each device, a line for each case; `samples` as read_samples returns them."""
+    devices = list(samples["device"].unique())
+    drawing, rows = canvas(0.8 + 1.7 * len(devices), len(devices))
+    for axes, device in zip(rows, devices, strict=True):
+        for case, group in samples[samples["device"] == device].groupby("case", sort=False):
+            model, _, engine = case.partition("-")
+            axes.plot(
+                group["sample"], group["fps"], color=ENGINE_COLOURS.get(engine, "#2a9d9d"),
+                linestyle=MODEL_LINES.get(model, "-"), linewidth=1.6, label=case,
+            )  # fmt: skip
+        axes.set_ylim(0, None)
+        axes.set_title(device, fontweight="bold")
+    rows[-1].set_xlabel("PERF line")
+    legend_below(drawing, rows[0])
+    return drawing
+
+
+def benchmark_table(table: pd.DataFrame) -> Table:
+    """All measured cases."""
+    rows = [
+        (
+            case["device"], case["model"], case["engine"].upper(), case["precision"].upper(),
+            f"{case['streams']} / {case['batch']}", f"{case['fps']:.2f}",
+            f"{case['fps_lowest']:.1f} – {case['fps_highest']:.1f}",
+            percent(_some(case["published_fps"])), percent(_some(case["mAP"])),
+            _unit(case["power_w"], "W"), _unit(case["temperature_c"], "°C"),
+            _unit(case["engine_build_s"], "s"), case["throttled_by"] or "–",
+        )
+        for _, case in table.iterrows()
+    ]  # fmt: skip
+    return Table(
+        "Measured with deepstream-app",
+        (
+            *("device", "model", "engine", "precision", "streams / batch", "FPS", "range"),
+            *("NVIDIA's FPS", "mAP %", "power", "hottest", "engine build", "throttled by"),
+        ),
+        rows,
+        "FPS: median after the warm-up, all streams. NVIDIA's FPS: published for the same board and "
+        "kind of engine, not measured here.",
+    )
+
+
+def _some(value: float | None) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def _unit(value: float | None, unit: str) -> str:
+    return "–" if pd.isna(value) else f"{value:.1f} {unit}"
+
+
+def parity_block(results: Results) -> Table:
+    """mAP of each model in FP32, INT8 and through the rendered configs."""
+    raise NotThereYet("deepstream/*/parity.json", results.command())

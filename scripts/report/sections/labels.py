@@ -1,0 +1,34 @@
+"""Chapter with the contact sheets of converted images and their labels."""
+
+from PIL import Image
+
+from report.blocks import Block, Gallery, Missing, Section
+from report.pictures import picture
+from report.results import Results
+
+# Enough to judge boxes on, small enough to mail.
+SHEET_WIDTH = 1000
+SHEET_BYTES = 260_000
+
+
+def section(results: Results) -> Section:
+    """The sheets that are there, from check_labels/."""
+    pictures, missing = [], []
+    for split in results.splits:
+        for dataset in results.datasets(split):
+            path = f"check_labels/{split}/{dataset}.jpg"
+            if not results.exists(path):
+                missing.append(path)
+                continue
+            with Image.open(results.root / path) as image:
+                pictures.append(picture(image, f"{dataset} · {split}", "", SHEET_WIDTH, SHEET_BYTES))
+    blocks: list[Block] = []
+    if pictures:
+        blocks.append(
+            Gallery("Converted images with their labels", "", pictures, minimum_width=420)
+        )
+    if missing:
+        what = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
+        blocks.append(Missing("Contact sheets", what, results.command("check_labels")))
+    lead = "What the network is shown: a sample of each dataset after conversion." if pictures else ""
+    return Section("labels", "Labels", lead, blocks)

@@ -1,0 +1,272 @@
+"""Chapter on pruning: what each model costs and keeps, and the widths of its layers."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+
+from jetson.table import SOURCE
+from report.blocks import Figure, Section, Table, parts
+from report.drawing import (
+    INK,
+    MUTED,
+    PAPER,
+    THEIRS,
+    FigureFolder,
+    canvas,
+    run_colours,
+)
+from report.errors import NotThereYet
+from report.published import MODELS
+from report.results import Results, run_label
+
+MODEL_COLUMNS = ("run", "mAP", "parameters", "share of parameters", "MACs", "drop")
+CHOSEN_COLOUR = "#3f86d8"
+
+
+def section(results: Results, folder: FigureFolder) -> Section:
+    """What pruning cost, from chosen/ and pruned/."""
+    return Section(
+        "pruning",
+        "Pruning",
+        lead(results),
+        parts(
+            ("Trade-off of the pruned models", lambda: tradeoff_blocks(results, folder)),
+            ("Widths of the layers", lambda: width_block(results, folder)),
+        ),
+    )
+
+
+def lead(results: Results) -> str:
+    """The choice and its reason, in words."""
+    try:
+        choice = results.document("chosen/choice.json")
+    except NotThereYet:
+        return ""
+    return f"Chosen: {run_label(choice['run'])}, {choice['reason']}."
+
+
+def read_models(results: Results) -> pd.DataFrame:
+    """The table of all models, unpruned first."""
+    return results.table("chosen/models.csv", MODEL_COLUMNS, text=("run",))
+
+
+def tradeoff_blocks(results: Results, folder: FigureFolder) -> list[Figure | Table]:
+    """mAP against size and work, and the table behind."""
+    models = read_models(results)
+    limit = results.config["prune"]["max_map_drop"]
+    theirs = published_shares()
+    caption = (
+        f"The shaded band is prune.max_map_drop = {limit:g} points below the unpruned model: "
+        "the smallest model inside is chosen."
+    )
+    blocks: list[Figure | Table] = [
+        folder.keep(
+            "tradeoff_parameters",
+            "mAP against parameters",
+            f"{caption} Hollow squares are NVIDIA's published figures on their own images; for the "
+            "pruned one their README says 12 % and leaves open whether kept or removed.",
+            tradeoff_parameters(models, results.chosen, limit, theirs),
+            pd.concat(
+                [models.assign(source="this run"), theirs.assign(source=SOURCE)],
+                ignore_index=True,
+            ),
+        )
+    ]
+    if models["MACs"].notna().any():
+        blocks.append(
+            folder.keep(
+                "tradeoff_macs",
+                "mAP against work per image",
+                "Multiply-accumulate operations of one image. None are published.",
+                tradeoff_macs(models, results.chosen, limit),
+                models,
+            )
+        )
+    blocks.append(models_table(models, results))
+    return blocks
+
+
+def published_shares() -> pd.DataFrame:
+    """The published models: name, mAP and share of parameters; the open one in two rows."""
+    return pd.DataFrame(
+        [
+            (model.name, model.mean_average_precision, share)
+            for model in MODELS
+            for share in model.shares
+        ],
+        columns=["run", "mAP", "share of parameters"],
+    )
+
+
+def tradeoff_parameters(
+    models: pd.DataFrame, chosen: str | None, max_map_drop: float, theirs: pd.DataFrame
+) -> Drawing:
+    """mAP over the share of parameters that is kept, percent, with the published points.
+
+    `models` has run, mAP and share of parameters (of 1), `theirs` the same.
+    """
+    drawing = _tradeoff(models, 100 * models["share of parameters"], chosen, max_map_drop)
+    axes = drawing.axes[0]
+    for name, group in theirs.groupby("run", sort=False):
+        shares = 100 * group["share of parameters"]
+        axes.plot(
+            shares, group["mAP"], "s", color=THEIRS, markerfacecolor="none", linestyle=":",
+            markersize=7, linewidth=1, markeredgewidth=1.4, zorder=2,
+        )  # fmt: skip
+        where = group.iloc[shares.argmax()]
+        axes.annotate(
+            f"NVIDIA, {name}", (100 * where["share of parameters"], where["mAP"]),
+            (-9, 0) if name == "unpruned" else (-9, -1), textcoords="offset points", ha="right",
+            va="center", color=THEIRS, fontsize=8.5,
+        )  # fmt: skip
+    axes.set_xlim(0, 106)
+    axes.set_xlabel("parameters, percent of the unpruned model")
+    return drawing
+
+
+def tradeoff_macs(models: pd.DataFrame, chosen: str | None, max_map_drop: float) -> Drawing:
+    """mAP over billions of multiply-accumulates; `models` has run, mAP and MACs."""
+    drawing = _tradeoff(models, models["MACs"] / 1e9, chosen, max_map_drop)
+    axes = drawing.axes[0]
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    axes.set_xlabel("billion multiply-accumulates per image")
+    return drawing
+
+
+def _tradeoff(
+    models: pd.DataFrame, x: pd.Series, chosen: str | None, max_map_drop: float
+) -> Drawing:
+    drawing, (axes,) = canvas(3.4)
+    colours = run_colours(list(models["run"]))
+    reference = models.loc[models["run"] == "unpruned", "mAP"].max()
+    axes.axhspan(reference - max_map_drop, reference, color=CHOSEN_COLOUR, alpha=0.13, linewidth=0)
+    order = x.sort_values().index
+    axes.plot(x[order], models.loc[order, "mAP"], color=MUTED, linewidth=1, zorder=1)
+    for index, model in models.iterrows():
+        is_chosen = model["run"] == chosen
+        if is_chosen:
+            axes.plot(
+                x[index], model["mAP"], "o", markersize=15, markerfacecolor="none",
+                markeredgecolor=INK, markeredgewidth=1.3, zorder=4,
+            )  # fmt: skip
+        axes.plot(
+            x[index], model["mAP"], "o", color=colours[model["run"]], markersize=8,
+            markeredgecolor=PAPER, markeredgewidth=0.8, zorder=3,
+        )  # fmt: skip
+        axes.annotate(
+            run_label(model["run"]) + (" — chosen" if is_chosen else ""),
+            (x[index], model["mAP"]), (0, -17), textcoords="offset points",
+            ha="right" if x[index] > 0.8 * x.max() else "center", va="center",
+            fontweight="bold" if is_chosen else "normal", fontsize=9,
+        )  # fmt: skip
+    axes.margins(y=0.22)
+    axes.set_ylabel("mAP on fold 0, percent")
+    return drawing
+
+
+def models_table(models: pd.DataFrame, results: Results) -> Table:
+    """Cost and accuracy of every model."""
+    rows: list[Sequence[str]] = []
+    marked = []
+    classes = [name for name in results.classes if f"AP {name}" in models]
+    for _, model in models.iterrows():
+        if model["run"] == results.chosen:
+            marked.append(len(rows))
+        rows.append(
+            (
+                run_label(model["run"]),
+                f"{model['parameters'] / 1e6:.2f}",
+                f"{100 * model['share of parameters']:.1f}",
+                f"{model['MACs'] / 1e9:.2f}" if pd.notna(model["MACs"]) else "–",
+                f"{model['mAP']:.2f}",
+                *(f"{model[f'AP {name}']:.2f}" for name in classes),
+                "–" if model["run"] == "unpruned" else f"{-model['drop']:+.2f}".replace("-", "−"),
+            )
+        )
+    return Table(
+        "What each model costs",
+        ("model", "parameters, M", "% kept", "GMACs", "mAP %", *classes, "points lost or won"),
+        rows,
+        "The chosen model is marked.",
+        marked=marked,
+    )
+
+
+def width_block(results: Results, folder: FigureFolder) -> Figure:
+    """Filters of each layer before and after pruning."""
+    widths = read_widths(results)
+    run = results.chosen if results.chosen and results.chosen != "unpruned" else None
+    threshold = run.partition("/")[2] if run else widths["threshold"].iloc[-1]
+    what = "the chosen one" if run else "the highest that is there"
+    return folder.keep(
+        "layer_widths",
+        "Filters per layer, before and after pruning",
+        f"Bars: threshold {threshold}, {what}. Ticks: the other thresholds.",
+        layer_widths(widths, threshold),
+        widths,
+    )
+
+
+def read_widths(results: Results) -> pd.DataFrame:
+    """Filters before and after, for each threshold that is there: threshold, layer, before, after.
+
+    Raises NotThereYet where there is none.
+    """
+    rows = []
+    missing = None
+    for threshold in results.thresholds:
+        try:
+            document = results.document(f"pruned/{threshold}/pruning.json")
+        except NotThereYet as error:
+            missing = missing or error
+            continue
+        widths: Mapping[str, Mapping[str, int]] = document["widths"]
+        rows += [
+            (threshold, layer, before, widths["after"].get(layer, 0))
+            for layer, before in widths["before"].items()
+        ]
+    if not rows and missing:
+        raise missing
+    return pd.DataFrame(rows, columns=["threshold", "layer", "before", "after"])
+
+
+def layer_widths(widths: pd.DataFrame, threshold: str) -> Drawing:
+    """A bar for each layer: filters kept at `threshold`, of those before; ticks for the others.
+
+    `widths` has threshold, layer, before and after.
+    """
+    layers = list(widths["layer"].unique())
+    drawing, (axes,) = canvas(0.95 + 0.235 * len(layers))
+    colours = run_colours([f"retrained/{t}" for t in widths["threshold"].unique()])
+    colour = colours[f"retrained/{threshold}"]
+    before = widths.groupby("layer")["before"].max()
+    bars = widths[widths["threshold"] == threshold].set_index("layer")["after"]
+    handles = [
+        Line2D([], [], color=MUTED, alpha=0.3, linewidth=7, label="before"),
+        Line2D([], [], color=colour, linewidth=7, label=f"after, {threshold}"),
+    ]
+    axes.barh(layers, [before[name] for name in layers], height=0.7, color=MUTED, alpha=0.25)
+    axes.barh(layers, [bars.get(name, 0) for name in layers], height=0.7, color=colour)
+    for other, group in widths.groupby("threshold", sort=False):
+        if other == threshold:
+            continue
+        positions = [layers.index(name) for name in group["layer"]]
+        axes.plot(
+            group["after"], positions, "|", color=colours[f"retrained/{other}"], markersize=9,
+            markeredgewidth=2.2,
+        )  # fmt: skip
+        handles.append(
+            Line2D(
+                [], [], color=colours[f"retrained/{other}"], marker="|", linestyle="none",
+                markersize=9, markeredgewidth=2.2, label=f"after, {other}",
+            )  # fmt: skip
+        )
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, None)
+    axes.set_xlabel("filters")
+    drawing.legend(handles=handles, loc="outside lower left", ncols=3)
+    return drawing
