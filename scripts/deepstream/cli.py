@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import platform
 import select
 import signal
@@ -150,28 +151,37 @@ def _interrupts() -> Iterator[list[int]]:
 @contextmanager
 def _keys() -> Iterator[Iterator[str]]:
     """Yield an iterator over pressed keys, "" for none; a terminal gives them without Enter."""
-    stdin = sys.stdin
-    settings = termios.tcgetattr(stdin) if stdin and stdin.isatty() else None
-    if settings:
-        tty.setcbreak(stdin)
+    descriptor = _standard_input()
+    settings = None
+    if descriptor is not None and os.isatty(descriptor):
+        settings = termios.tcgetattr(descriptor)
+        tty.setcbreak(descriptor)
     try:
-        yield _pressed(stdin)
+        yield _pressed(descriptor)
     finally:
         if settings:
-            termios.tcsetattr(stdin, termios.TCSADRAIN, settings)
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
 
 
-def _pressed(stdin):
+def _standard_input():
+    """File descriptor of standard input, None when it is closed or no file."""
+    try:
+        return sys.stdin.fileno()
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _pressed(descriptor):
     # deepstream-app polls an ended stdin for ever and prints an empty line each time; here an end
     # is an end, so that `</dev/null` is quiet.
-    while stdin and not stdin.closed:
-        ready, _, _ = select.select([stdin], [], [], 0)
+    while descriptor is not None:
+        ready, _, _ = select.select([descriptor], [], [], 0)
         if not ready:
             yield ""
             continue
-        key = stdin.read(1)
-        if not key:
+        typed = os.read(descriptor, 64)
+        if not typed:
             break
-        yield key
+        yield from typed.decode(errors="ignore")
     while True:
         yield ""

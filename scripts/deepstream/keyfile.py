@@ -1,5 +1,6 @@
 """GLib key files, the INI dialect of DeepStream's configs: text in, groups of strings out."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from deepstream.errors import DeepStreamError
 
 _TRUE = {"true", "1"}
 _FALSE = {"false", "0"}
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
 @dataclass
@@ -22,8 +25,8 @@ class Group:
         return key in self.values
 
     def text(self, key: str) -> str:
-        """Return a value as written."""
-        return self.values[key]
+        """Return a string value, with GKeyFile's escapes for blanks and backslashes undone."""
+        return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[0]), self.values[key])
 
     def integer(self, key: str) -> int:
         """Return an integer value."""

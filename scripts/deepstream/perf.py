@@ -1,16 +1,10 @@
-"""deepstream-app's **PERF lines: counting frames, writing the lines and reading them back."""
+"""deepstream-app's **PERF lines: frames are counted here and written out as NVIDIA does."""
 
-import re
-import statistics
 import threading
 import time
-from collections.abc import Iterable
 
 # The header comes back before value line 1, 21, 41, ...
 _HEADER_EVERY = 20
-
-_VALUE = re.compile(r"^(?:\*\*PERF|PERF\(\d+\)):\s+((?:\d+\.\d+ \(\d+\.\d+\)\s*)+)$")
-_PAIR = re.compile(r"(\d+\.\d+) \((\d+\.\d+)\)")
 
 
 class PerfMeter:
@@ -61,23 +55,3 @@ class PerfMeter:
 
 def _rate(frames, seconds):
     return frames / seconds if seconds > 0 else 0.0
-
-
-def parse_lines(lines: Iterable[str]) -> list[list[float]]:
-    """Read the current figures of every value line: [sample][stream] in frames per second."""
-    samples = []
-    for line in lines:
-        match = _VALUE.match(line.strip("\n"))
-        if match:
-            samples.append([float(now) for now, _ in _PAIR.findall(match.group(1))])
-    return samples
-
-
-def steady_rates(samples: list[list[float]], *, warm_up: int = 1) -> list[float]:
-    """Median frames per second of each stream, leading zeros and `warm_up` samples left out.
-
-    With too few samples for that all that are not zero count. Returns [] when nothing ran.
-    """
-    running = [sample for sample in samples if sum(sample) > 0]
-    steady = running[warm_up:] or running
-    return [statistics.median(stream) for stream in zip(*steady, strict=True)]

@@ -72,7 +72,8 @@ class Video:
 def read_model(onnx_file: Path, name: str, *, shipped: str, uff: bool = False) -> Model:
     """Take the network's size and tensor names from its ONNX.
 
-    `shipped` is the name of the deployed file, which may be an .etlt of the same network. Raises DeepStreamError when the ONNX has no fixed size or not the parser's two outputs.
+    `shipped` is the deployed file's name, which may be an .etlt of the same network.
+    Raises DeepStreamError when the ONNX has no fixed size or not the parser's two outputs.
     """
     import onnx  # noqa: PLC0415
 
