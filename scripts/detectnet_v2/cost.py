@@ -1,4 +1,4 @@
-"""Training cost of DetectNet_v2: coverage and box losses per class, their weights, regularisation."""
+"""Training cost of DetectNet_v2: coverage and box costs, their weights, regularisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

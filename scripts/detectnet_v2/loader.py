@@ -4,6 +4,7 @@ Everything random in a batch follows from (seed, epoch, position), never from wh
 process made it or what was made before, so a resumed training sees the very same batches.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,14 +48,14 @@ class Batch:
 
 def steps_per_epoch(count: int, batch_size: int, processes: int = 1) -> int:
     """Steps of an epoch over ``count`` images: enough that every image is seen."""
-    return -(-(-(-count // batch_size)) // processes)
+    return math.ceil(math.ceil(count / batch_size) / processes)
 
 
 def epoch_order(seed: int, epoch: int, count: int, total: int) -> np.ndarray:
     """``total`` positions among ``count`` samples: a permutation, then the start of another."""
     order = [
         np.random.default_rng((seed, _ORDER, epoch, turn)).permutation(count)
-        for turn in range(-(-total // count))
+        for turn in range(math.ceil(total / count))
     ]
     return np.concatenate(order)[:total]
 

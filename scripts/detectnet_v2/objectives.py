@@ -1,4 +1,4 @@
-"""Box regression targets of DetectNet_v2: grid geometry, encoding, and decoding of the network's output.
+"""Box regression of DetectNet_v2: the grid's geometry, encoding of targets, decoding of outputs.
 
 The network sees the image as a grid of cells. Each cell predicts, per class, the distances from
 the cell's reference point to the four sides of the box around it, in units of ``SCALE`` pixels and
