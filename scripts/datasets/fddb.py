@@ -56,6 +56,7 @@ def parse(text: str, source: str) -> list[AnnotatedImage]:
         announced = lines[position].strip() if position < len(lines) else ""
         if not announced.isdigit():
             image.error = f"{source} line {position + 1}: no number of faces"
+            position += not _is_name(announced)
             continue
         position += 1
         rows = lines[position : position + int(announced)]
