@@ -1,4 +1,4 @@
-"""The labels of samples where the network sees them, for evaluation."""
+"""Where labels and detections are: in pixels of the image file, or of the network's input."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,41 @@ from detectnet_v2.augmentation import Augmenter, transform_boxes
 from detectnet_v2.dataset import Sample
 
 
+class Placement:
+    """Moves boxes between images and the network's input, as the spec's preprocessing places them.
+
+    Without enable_auto_resize and a crop, both are the same.
+    """
+
+    def __init__(self, config: spec_pb2.AugmentationConfig):
+        preprocessing = config.preprocessing
+        self._size = preprocessing.output_image_width, preprocessing.output_image_height
+        self._stretches = preprocessing.enable_auto_resize
+        self._spatial = Augmenter(config, canvas=self._size).unchanged().spatial
+
+    def to_input(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Return boxes (n, 4) of an image of width x height in pixels of the network's input."""
+        return transform_boxes(boxes * self._ratio(width, height), self._spatial)
+
+    def to_image(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Return boxes (n, 4) of the network's input in pixels of an image of width x height."""
+        moved = transform_boxes(boxes, np.linalg.inv(self._spatial))
+        return moved / self._ratio(width, height)
+
+    def _ratio(self, width: int, height: int) -> np.ndarray:
+        ratio = self._size[0] / width, self._size[1] / height
+        return np.array(ratio * 2 if self._stretches else (1.0,) * 4, np.float32)
+
+
 def ground_truth(
     samples: Sequence[Sample], experiment: spec_pb2.Experiment
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return boxes float32 (n, 4) and classes int32 (n,) of each sample.
 
-    The boxes are in pixels of the network's input: stretched with the image if the spec says so,
-    and moved by its crop. They are not clipped, as NVIDIA's are not.
+    The boxes are in pixels of the network's input. They are not clipped, as NVIDIA's are not.
     """
-    config = experiment.augmentation_config
-    size = np.array(
-        [config.preprocessing.output_image_width, config.preprocessing.output_image_height]
-    )
-    spatial = Augmenter(config, canvas=tuple(size.tolist())).unchanged().spatial
-    result = []
-    for sample in samples:
-        boxes = sample.boxes
-        if config.preprocessing.enable_auto_resize:
-            ratio = size / np.array([sample.width, sample.height])
-            boxes = boxes * np.tile(ratio, 2).astype(np.float32)
-        result.append((transform_boxes(boxes, spatial), sample.classes))
-    return result
+    placement = Placement(experiment.augmentation_config)
+    return [
+        (placement.to_input(sample.boxes, sample.width, sample.height), sample.classes)
+        for sample in samples
+    ]

@@ -46,6 +46,7 @@ class Evaluation:
         average_precision: of each class by NVIDIA's rules; 0 for a class without objects.
         corrected: the same with a whole integral.
         curves: of each class.
+        faces: objects of each class that are evaluated, those of repeated frames once.
         coco: {"AP", "AP50", "per_class": {class: {"AP", "AP50"}}}; None for a class without
             objects. Empty if it was not asked for.
     """
@@ -53,6 +54,7 @@ class Evaluation:
     average_precision: dict[str, float]
     corrected: dict[str, float]
     curves: dict[str, Curve]
+    faces: dict[str, int]
     coco: dict = field(default_factory=dict)
 
     @property
@@ -82,7 +84,7 @@ def evaluate_detections(
     config = experiment.evaluation_config
     names = target_classes(experiment)
     frames = np.arange(len(ground_truth) + wrapped) % max(len(ground_truth), 1)
-    average_precision, corrected, curves = {}, {}, {}
+    average_precision, corrected, curves, faces = {}, {}, {}, {}
     for index, name in enumerate(names):
         limits = config.evaluation_box_config[name]
         truth_frame, truth = _gather([_of_class(*item, index) for item in ground_truth], frames)
@@ -90,6 +92,7 @@ def evaluate_detections(
         confidence = _concatenate([detections[frame][index][1] for frame in frames], (0,))
         kept = inside_limits(truth, limits)
         truth_frame, truth = truth_frame[kept], truth[kept]
+        faces[name] = int((truth_frame < len(ground_truth)).sum())
         kept = inside_limits(found, limits)
         found_frame, found, confidence = found_frame[kept], found[kept], confidence[kept]
         order = np.argsort(-confidence, kind="stable")
@@ -106,7 +109,7 @@ def evaluate_detections(
         average_precision[name] = 100 * average_precision_of(precision, recall, mode)
         corrected[name] = 100 * average_precision_of(precision, recall, mode, corrected=True)
     figures = coco_figures(ground_truth, detections, experiment) if coco else {}
-    return Evaluation(average_precision, corrected, curves, figures)
+    return Evaluation(average_precision, corrected, curves, faces, figures)
 
 
 def _of_class(boxes: np.ndarray, classes: np.ndarray, index: int) -> np.ndarray:

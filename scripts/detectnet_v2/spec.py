@@ -49,6 +49,9 @@ PRECISION = Check(
     "must be auto, float32, bfloat16 or float16",
     lambda value: value in ("", "auto", "float32", "bfloat16", "float16"),
 )
+EVALUATION_PRECISION = Check(
+    "must be float32 or bfloat16", lambda value: value in ("", "float32", "bfloat16")
+)
 PARTITION = Check('must be "random" or "sequence"', lambda value: value in ("random", "sequence"))
 PERCENT = Check("must be in [0, 100]", lambda value: 0 <= value <= 100)
 
@@ -156,6 +159,7 @@ CHECKS = {
     },
     "NativeConfig": {
         "precision": PRECISION,
+        "evaluation_precision": EVALUATION_PRECISION,
         "ema_decay": BELOW_ONE,
         "coverage_focal_gamma": NOT_NEGATIVE,
         "gradient_clip_norm": NOT_NEGATIVE,
@@ -184,6 +188,7 @@ CHECKS = {
     },
     "BboxHandlerConfig": {"overlay_linewidth": NOT_NEGATIVE},
     "ClasswiseBboxHandlerConfig": {"confidence_threshold": NOT_NEGATIVE},
+    "NativeInferenceConfig": {"evaluation_precision": EVALUATION_PRECISION},
 }
 
 

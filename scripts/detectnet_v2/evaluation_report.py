@@ -1,0 +1,150 @@
+"""What an evaluation tells: the text that is printed, and its result files."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detectnet_v2.dataset import Sample
+from detectnet_v2.metrics import Evaluation
+from detectnet_v2.postprocess import Detections
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        evaluation: the figures.
+        detections: of each sample and class, in pixels of the image.
+        cost: validation cost with the spec's initial weights, without regularisation.
+        seconds: median time of an image in the network.
+        model: parameters, macs and input of the network.
+        postprocessing: what was used for each class.
+        classes: names in channel order.
+    """
+
+    evaluation: Evaluation
+    detections: list[list[Detections]]
+    cost: float
+    seconds: float
+    model: dict
+    postprocessing: dict
+    classes: list[str]
+
+
+def report(result: Result) -> str:
+    """Return the text that is printed: NVIDIA's, then COCO's figures and the corrected ones."""
+    evaluation = result.evaluation
+    rows = sorted((name, f"{value:.4f}") for name, value in evaluation.average_precision.items())
+    coco = evaluation.coco
+    others = [
+        (
+            name,
+            _percent(coco["per_class"][name]["AP"]),
+            _percent(coco["per_class"][name]["AP50"]),
+            f"{evaluation.corrected[name]:.4f}",
+        )
+        for name, _ in rows
+    ]
+    corrected = np.mean(list(evaluation.corrected.values()))
+    others.append(("mean", _percent(coco["AP"]), _percent(coco["AP50"]), f"{corrected:.4f}"))
+    return "\n".join(
+        [
+            "",
+            f"Validation cost: {result.cost:f}",
+            f"Mean average_precision (in %): {evaluation.mean_average_precision:.4f}",
+            "",
+            table(("class name", "average precision (in %)"), rows),
+            "",
+            f"Median Inference Time: {result.seconds:f}",
+            "",
+            "COCO average precision (in %), and NVIDIA's with the whole integral",
+            table(("class name", "AP50:95", "AP50", "whole integral"), others),
+            "",
+        ]
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "no faces" if value is None else f"{value:.4f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of centred cells, as NVIDIA prints them."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    lines = [
+        "|" + "|".join(f" {cell:^{width}} " for cell, width in zip(row, widths, strict=True)) + "|"
+        for row in (header, *rows)
+    ]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def write_results(folder: Path, result: Result, samples: Sequence[Sample]) -> None:
+    """Write precision_recall.csv, detections.csv and, last, metrics.json; figures in percent.
+
+    Images are named as in the tfrecords, with the extension of their file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = [
+        (name, *(f"{value:.6g}" for value in point))
+        for name, curve in result.evaluation.curves.items()
+        for point in zip(curve.confidence, curve.precision, curve.recall, strict=True)
+    ]
+    _write_csv(
+        folder / "precision_recall.csv", ("class", "confidence", "precision", "recall"), curves
+    )
+    rows = [
+        (
+            f"{sample.frame_id}{sample.image.suffix}",
+            name,
+            *(f"{value:.3f}" for value in box),
+            f"{confidence:.6g}",
+        )
+        for sample, by_class in zip(samples, result.detections, strict=True)
+        for name, found in zip(result.classes, by_class, strict=True)
+        for box, confidence in zip(*found, strict=True)
+    ]
+    _write_csv(
+        folder / "detections.csv", ("image", "class", "x1", "y1", "x2", "y2", "confidence"), rows
+    )
+    _write_text(folder / "metrics.json", json.dumps(metrics(result, len(samples)), indent=2) + "\n")
+
+
+def metrics(result: Result, images: int) -> dict:
+    """Return the content of metrics.json; `mAP` and `average_precision` are NVIDIA's figures."""
+    evaluation = result.evaluation
+    return {
+        "mAP": evaluation.mean_average_precision,
+        "average_precision": evaluation.average_precision,
+        "corrected": {
+            "mAP": float(np.mean(list(evaluation.corrected.values()))),
+            "average_precision": evaluation.corrected,
+        },
+        "coco": evaluation.coco,
+        "validation_cost": result.cost,
+        "images": images,
+        "faces": evaluation.faces,
+        "median_inference_time_s": result.seconds,
+        "model": result.model,
+        "postprocessing": result.postprocessing,
+    }
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    part.replace(path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

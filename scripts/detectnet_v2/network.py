@@ -1,0 +1,178 @@
+"""A trained network as a function of images, whichever file it comes from."""
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from detectnet_v2.errors import DetectNetError
+
+BBOX_OUTPUT = "output_bbox/BiasAdd"
+COV_OUTPUT = "output_cov/Sigmoid"
+ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
+SEALED_SUFFIXES = (".tlt", ".etlt")
+
+
+class Network(Protocol):
+    """A network; `seconds` holds the time of each call a frame, without loading images.
+
+    Attributes:
+        height, width: size of the input in pixels.
+        parameters: number of its weights as the file has them.
+        macs: multiply-accumulates for one image.
+    """
+
+    height: int
+    width: int
+    parameters: int
+    macs: int
+    seconds: list[float]
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return bbox (N, 4C, h, w) and cov (N, C, h, w) of images (N, H, W, 3) uint8 RGB."""
+
+
+def load_network(
+    path: Path, classes: Sequence[str], *, precision: str = "float32", threads: int = 0
+) -> Network:
+    """Return the network of a model file: .hdf5, or .onnx run by ONNX Runtime.
+
+    Args:
+        path: the file.
+        classes: names in channel order.
+        precision: float32 or bfloat16, of a .hdf5.
+        threads: of an operation, for a .onnx; 0 takes all cores.
+
+    Raises:
+        DetectNetError: the file is of another kind, cannot be read, or has other classes.
+    """
+    if path.suffix in ENGINE_SUFFIXES:
+        raise DetectNetError(
+            f"{path}: a TensorRT engine runs on its own device only: give the .onnx it was built of"
+        )
+    if path.suffix in SEALED_SUFFIXES:
+        raise DetectNetError(
+            f"{path}: is encrypted by NVIDIA's toolkit: export it there, or give a .hdf5 or .onnx"
+        )
+    if not path.is_file():
+        raise DetectNetError(f"{path}: no such model file")
+    if path.suffix == ".onnx":
+        return OnnxNetwork(path, classes, threads=threads)
+    return TorchNetwork(path, classes, precision=precision)
+
+
+class TorchNetwork:
+    """A .hdf5 model in PyTorch, on the GPU if there is one."""
+
+    def __init__(self, path: Path, classes: Sequence[str], *, precision: str = "float32"):
+        import torch  # noqa: PLC0415 - an .onnx does without
+
+        from detectnet_v2.model import count_macs, count_parameters  # noqa: PLC0415
+        from detectnet_v2.model_file import load_model  # noqa: PLC0415
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(path, classes=classes)
+        self.height, self.width = model.input_height, model.input_width
+        self.parameters, self.macs = count_parameters(model), count_macs(model)
+        # Convolutions on CPUs and on tensor cores are faster with channels last.
+        self._model = model.eval().to(self._device, memory_format=torch.channels_last)
+        self._half = precision == "bfloat16"
+        self.seconds: list[float] = []
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return bbox and cov, float32, of images (N, H, W, 3) uint8."""
+        import torch  # noqa: PLC0415
+
+        started = time.perf_counter()
+        with torch.inference_mode(), self._autocast():
+            # (N, H, W, 3) in memory is (N, 3, H, W) with channels last: no copy.
+            batch = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+            bbox, cov = self._model(batch.float().div_(255))
+        outputs = bbox.float().cpu().numpy(), cov.float().cpu().numpy()
+        self.seconds.append((time.perf_counter() - started) / len(images))
+        return outputs
+
+    def _autocast(self) -> AbstractContextManager:
+        import torch  # noqa: PLC0415
+
+        if not self._half:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+
+class OnnxNetwork:
+    """An exported model in ONNX Runtime, on the CPU."""
+
+    def __init__(self, path: Path, classes: Sequence[str], *, threads: int = 0):
+        import onnx  # noqa: PLC0415
+        import onnxruntime  # noqa: PLC0415
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+            graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+        except (
+            state.Fail,
+            state.InvalidProtobuf,
+            state.InvalidGraph,
+            state.NotImplemented,
+        ) as error:
+            reason = str(error).splitlines()[0]
+            raise DetectNetError(f"{path}: ONNX Runtime cannot run it: {reason}") from error
+        outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        for name in (BBOX_OUTPUT, COV_OUTPUT):
+            if name not in outputs:
+                raise DetectNetError(
+                    f"{path}: has no output {name} (but {', '.join(outputs)}): no DetectNet_v2"
+                )
+        if outputs[COV_OUTPUT][1] != len(classes):
+            raise DetectNetError(
+                f"{path}: finds {outputs[COV_OUTPUT][1]} classes, the spec has {len(classes)} "
+                f"({', '.join(classes)})"
+            )
+        self._input = self._session.get_inputs()[0]
+        batch, _, self.height, self.width = self._input.shape
+        self._batch = batch if isinstance(batch, int) else None
+        self.parameters = sum(math.prod(item.dims) for item in graph.initializer)
+        self.macs = _count_macs(graph)
+        self.seconds: list[float] = []
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return bbox and cov, float32, of images (N, H, W, 3) uint8."""
+        started = time.perf_counter()
+        step = self._batch or len(images)
+        parts = []
+        for first in range(0, len(images), step):
+            part = images[first : first + step]
+            # A fixed batch is filled up with black images.
+            missing = step - len(part)
+            batch = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else part
+            values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
+            values /= 255
+            found = self._session.run([BBOX_OUTPUT, COV_OUTPUT], {self._input.name: values})
+            parts.append([output[: len(part)] for output in found])
+        bbox, cov = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        self.seconds.append((time.perf_counter() - started) / len(images))
+        return bbox, cov
+
+
+def _count_macs(graph) -> int:
+    """Return the multiply-accumulates of an ONNX graph's convolutions for one image."""
+    weights = {item.name: item.dims for item in graph.initializer}
+    extents = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
+    return sum(
+        math.prod(weights[node.input[1]]) * math.prod(extents[node.output[0]][2:])
+        for node in graph.node
+        if node.op_type == "Conv"
+    )

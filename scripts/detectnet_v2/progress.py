@@ -1,0 +1,34 @@
+"""Progress of long work: a bar on a terminal, a line every so often in a log."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], total: int, what: str, logger: logging.Logger) -> Iterator[T]:
+    """Yield the items; show how many of `total` are done.
+
+    Args:
+        what: the items' name in the plural, e.g. "images".
+        logger: gets the lines when stderr is no terminal.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, unit=what)
+        return
+    started = shown = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= SECONDS_BETWEEN_LINES and done < total:
+            shown = now
+            rate = done / (now - started)
+            left = f", {(total - done) / rate:.0f} s left" if total > done else ""
+            logger.info("%d of %d %s, %.1f a second%s", done, total, what, rate, left)
