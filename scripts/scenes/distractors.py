@@ -13,11 +13,20 @@ def _pick(rng: np.random.Generator, choices: tuple) -> tuple[float, float, float
 
 
 def draw_distractors(rng: np.random.Generator, canvas: Canvas, size: float) -> None:
-    """A few of them at random places; `size` is about a head's height in pixels."""
-    kinds = (_ball, _smiley, _hanging_mask, _mannequin, _clock, _balloon, _plant)
+    """A few of them behind the people; `size` is about a head's height in pixels."""
+    # With each the band of the picture, from the top, in which its middle lies.
+    kinds = (
+        (_ball, 0.75, 0.95),
+        (_smiley, 0.12, 0.5),
+        (_hanging_mask, 0.15, 0.5),
+        (_back_of_head, 0.25, 0.6),
+        (_clock, 0.15, 0.45),
+        (_balloon, 0.12, 0.5),
+        (_plant, 0.6, 0.85),
+    )
     for _ in range(int(rng.integers(0, 4))):
-        kind = kinds[int(rng.integers(len(kinds)))]
-        x, y = canvas.width * rng.random(), canvas.height * rng.uniform(0.1, 0.9)
+        kind, high, low = kinds[int(rng.integers(len(kinds)))]
+        x, y = canvas.width * rng.random(), canvas.height * rng.uniform(high, low)
         kind(rng, canvas, float(x), float(y), size * float(rng.uniform(0.3, 0.6)))
 
 
@@ -45,15 +54,21 @@ def _ball(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: fl
 
 def _balloon(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
     colour = _pick(rng, (*BRIGHT, *SKINS[2:5]))
-    string = np.array([[x, y + size], [x + 0.2 * size, y + 2 * size], [x, y + 3 * size]])
-    canvas.stroke(smooth(string, closed=False), (90, 90, 90), 1.2)
+    _string(canvas, x, y + size, size)
     _sphere(canvas, x, y, size, colour)
     shine = ellipse((x - 0.35 * size, y - 0.4 * size), (0.16 * size, 0.26 * size), 0.5)
     canvas.fill(shine, (255, 255, 255), alpha=0.6, soft=0.06 * size)
 
 
+def _string(canvas: Canvas, x: float, y: float, size: float) -> None:
+    low = canvas.height - y
+    line = np.array([[0.0, 0.0], [0.2 * size, 0.4 * low], [-0.1 * size, 0.7 * low], [0.0, low]])
+    canvas.stroke(smooth(line + (x, y), closed=False), (90, 90, 90), 0.04 * size)
+
+
 def _smiley(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
     colour = _pick(rng, ((250, 210, 50), (250, 220, 90), (236, 130, 50)))
+    _string(canvas, x, y + size, size)
     canvas.fill(ellipse((x, y), (size, size)), colour)
     canvas.stroke(ellipse((x, y), (size, size)), (40, 34, 20), 0.08 * size, closed=True)
     for side in (-1, 1):
@@ -70,6 +85,9 @@ def _hanging_mask(
     shape = smooth(
         np.array([[-1, -0.5], [0, -0.62], [1, -0.5], [0.9, 0.45], [0, 0.62], [-0.9, 0.45]])
     )
+    # It hangs from a line across the picture.
+    line = np.array([[0.0, y - 0.62 * size], [canvas.width, y - 0.55 * size]])
+    canvas.stroke(line, (70, 66, 60), 0.05 * size)
     for side in (-1, 1):
         loop = ellipse((x + side * 1.05 * size, y), (0.3 * size, 0.42 * size), count=20)
         canvas.stroke(loop, (236, 236, 236), 0.07 * size, closed=True)
@@ -80,8 +98,10 @@ def _hanging_mask(
     canvas.stroke(shape * size + (x, y), shade(colour, 0.7), 0.04 * size, closed=True)
 
 
-def _mannequin(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
-    # The back of a head: hair and ears, no face.
+def _back_of_head(
+    rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float
+) -> None:
+    # Hair, ears and shoulders, no face.
     hair = _pick(rng, HAIRS)
     skin = _pick(rng, SKINS)
     unit = size * 1.3
@@ -107,6 +127,8 @@ def _sphere_hair(canvas: Canvas, x: float, y: float, unit: float, hair) -> None:
 
 
 def _clock(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
+    pole = rectangle(x - 0.1 * size, y, x + 0.1 * size, canvas.height)
+    canvas.fill(pole, (60, 60, 66))
     canvas.fill(ellipse((x, y), (size, size)), (40, 40, 44))
     canvas.fill(ellipse((x, y), (0.88 * size, 0.88 * size)), (244, 242, 236))
     for turn in np.arange(12) * np.pi / 6:

@@ -57,9 +57,9 @@ def write_annotations(dataset: str, root: Path, pictures: Sequence[Annotated]) -
 def _corners(item: Annotated, face: Face) -> tuple[int, int, int, int]:
     # Annotators stay inside of the picture, most of the time.
     x1, y1, x2, y2 = (round(value) for value in face.box)
-    if item.picture.repairable == "outside" and face is item.faces[0]:
-        return -abs(x2 - x1) // 4, y1, x2, y2
     picture = item.picture
+    if picture.repairable == "outside":
+        return x1, y1, x2, y2
     return max(x1, 0), max(y1, 0), min(x2, picture.width - 1), min(y2, picture.height - 1)
 
 
