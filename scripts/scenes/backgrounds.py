@@ -7,6 +7,7 @@ import numpy as np
 
 from scenes.canvas import Canvas, Colour, ellipse, mix, noise, rectangle, shade, smooth
 from scenes.distractors import draw_picture, draw_sign
+from scenes.person import pick
 
 WALLS: tuple[Colour, ...] = (
     (214, 206, 190),
@@ -50,13 +51,9 @@ def _grain(
     canvas.pixels[first:last] *= 1.0 + strength * field[..., None]
 
 
-def _pick(rng: np.random.Generator, choices: tuple) -> Colour:
-    return choices[int(rng.integers(len(choices)))]
-
-
 def _room(rng: np.random.Generator, canvas: Canvas) -> None:
     w, h = canvas.width, canvas.height
-    wall = _pick(rng, WALLS)
+    wall = pick(rng, WALLS)
     floor = h * rng.uniform(0.72, 0.92)
     _gradient(canvas, shade(wall, 1.1), shade(wall, 0.85), 0, floor)
     if rng.random() < 0.5:
@@ -84,7 +81,7 @@ def _window(
 ) -> None:
     frame = (236, 234, 228)
     canvas.fill(rectangle(x - 6, y - 6, x + width + 6, y + height + 6), frame)
-    sky = _pick(rng, ((150, 196, 232), (206, 220, 230), (60, 74, 110), (240, 190, 140)))
+    sky = pick(rng, ((150, 196, 232), (206, 220, 230), (60, 74, 110), (240, 190, 140)))
 
     def glass(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
         amount = np.clip((ys - y) / height, 0, 1)[..., None]
@@ -99,7 +96,7 @@ def _window(
 def _shelf(
     rng: np.random.Generator, canvas: Canvas, x: float, y: float, width: float, height: float
 ) -> None:
-    wood = _pick(rng, ((110, 78, 50), (150, 116, 80), (80, 60, 48), (220, 216, 208)))
+    wood = pick(rng, ((110, 78, 50), (150, 116, 80), (80, 60, 48), (220, 216, 208)))
     canvas.fill(rectangle(x, y, x + width, y + height), shade(wood, 0.6))
     rows = int(rng.integers(2, 5))
     for row in range(rows):
@@ -127,7 +124,7 @@ def _curtain(rng: np.random.Generator, canvas: Canvas, x: float, width: float) -
 
 def _street(rng: np.random.Generator, canvas: Canvas) -> None:
     w, h = canvas.width, canvas.height
-    sky = _pick(rng, ((140, 186, 226), (196, 204, 210), (236, 206, 170), (90, 110, 150)))
+    sky = pick(rng, ((140, 186, 226), (196, 204, 210), (236, 206, 170), (90, 110, 150)))
     horizon = h * rng.uniform(0.55, 0.75)
     _gradient(canvas, sky, mix(sky, (240, 240, 236), 0.5), 0, horizon)
     x = -0.05 * w
@@ -158,7 +155,7 @@ def _building(
     wall = tuple(rng.uniform(90, 200) + rng.uniform(-25, 25, 3))
     canvas.fill(rectangle(x, y, x + width, y + height), wall)
     columns, rows = int(rng.integers(3, 7)), max(2, int(height / width * 4))
-    pane = _pick(rng, ((60, 74, 92), (240, 220, 150), (150, 180, 200), (40, 44, 52)))
+    pane = pick(rng, ((60, 74, 92), (240, 220, 150), (150, 180, 200), (40, 44, 52)))
     for column in range(columns):
         for row in range(rows):
             left = x + (column + 0.25) * width / columns
@@ -205,7 +202,7 @@ def _tree(rng: np.random.Generator, canvas: Canvas, x: float, base: float, size:
 def _park(rng: np.random.Generator, canvas: Canvas) -> None:
     w, h = canvas.width, canvas.height
     horizon = h * rng.uniform(0.4, 0.6)
-    sky = _pick(rng, ((120, 180, 230), (190, 210, 220), (250, 210, 170)))
+    sky = pick(rng, ((120, 180, 230), (190, 210, 220), (250, 210, 170)))
     _gradient(canvas, sky, (240, 240, 230), 0, horizon)
     for _ in range(int(rng.integers(1, 5))):
         at = (w * rng.random(), horizon * rng.uniform(0.1, 0.6))
@@ -228,7 +225,7 @@ def _park(rng: np.random.Generator, canvas: Canvas) -> None:
 def _hall(rng: np.random.Generator, canvas: Canvas) -> None:
     # A corridor in one-point perspective: hospital, station, office.
     w, h = canvas.width, canvas.height
-    wall = _pick(rng, WALLS)
+    wall = pick(rng, WALLS)
     x, y = w * rng.uniform(0.35, 0.65), h * rng.uniform(0.35, 0.5)
     far = 0.16
     left, right = x - far * w, x + far * w
@@ -245,7 +242,7 @@ def _hall(rng: np.random.Generator, canvas: Canvas) -> None:
             near = vanish + (door - vanish) * depth
             further = vanish + (door - vanish) * depth * 0.78
             panel = np.stack([near[0], further[0], further[1], near[1]])
-            canvas.fill(panel, _pick(rng, WALLS), alpha=0.85)
+            canvas.fill(panel, pick(rng, WALLS), alpha=0.85)
         lamp = np.array([[0.4 * w, 0], [0.6 * w, 0]])
         near, further = vanish + (lamp - vanish) * depth, vanish + (lamp - vanish) * depth * 0.8
         canvas.fill(np.stack([near[0], near[1], further[1], further[0]]), (255, 255, 250))

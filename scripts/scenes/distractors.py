@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes.canvas import Canvas, ellipse, mix, rectangle, shade, smooth
-from scenes.person import BRIGHT, CLOTH, HAIRS, SKINS, SURGICAL
-
-
-def _pick(rng: np.random.Generator, choices: tuple) -> tuple[float, float, float]:
-    return choices[int(rng.integers(len(choices)))]
+from scenes.canvas import Canvas, ellipse, mix, moved, rectangle, shade, smooth
+from scenes.person import BRIGHT, CLOTH, HAIRS, SKINS, SURGICAL, pick
 
 
 def draw_distractors(rng: np.random.Generator, canvas: Canvas, size: float) -> None:
@@ -43,7 +39,7 @@ def _sphere(canvas: Canvas, x: float, y: float, radius: float, colour) -> np.nda
 
 
 def _ball(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
-    colour = _pick(rng, (*BRIGHT, (222, 120, 50), (210, 230, 80)))
+    colour = pick(rng, (*BRIGHT, (222, 120, 50), (210, 230, 80)))
     outline = _sphere(canvas, x, y, size, colour)
     for bow in (-0.5, 0.0, 0.5):
         seam = np.array([[-1.0, 2 * bow], [0.0, bow], [1.0, 2 * bow]]) * size + (x, y)
@@ -53,7 +49,7 @@ def _ball(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: fl
 
 
 def _balloon(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
-    colour = _pick(rng, (*BRIGHT, *SKINS[2:5]))
+    colour = pick(rng, (*BRIGHT, *SKINS[2:5]))
     _string(canvas, x, y + size, size)
     _sphere(canvas, x, y, size, colour)
     shine = ellipse((x - 0.35 * size, y - 0.4 * size), (0.16 * size, 0.26 * size), 0.5)
@@ -63,11 +59,11 @@ def _balloon(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size:
 def _string(canvas: Canvas, x: float, y: float, size: float) -> None:
     low = canvas.height - y
     line = np.array([[0.0, 0.0], [0.2 * size, 0.4 * low], [-0.1 * size, 0.7 * low], [0.0, low]])
-    canvas.stroke(smooth(line + (x, y), closed=False), (90, 90, 90), 0.04 * size)
+    canvas.stroke(smooth(moved(line, x, y), closed=False), (90, 90, 90), 0.04 * size)
 
 
 def _smiley(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
-    colour = _pick(rng, ((250, 210, 50), (250, 220, 90), (236, 130, 50)))
+    colour = pick(rng, ((250, 210, 50), (250, 220, 90), (236, 130, 50)))
     _string(canvas, x, y + size, size)
     canvas.fill(ellipse((x, y), (size, size)), colour)
     canvas.stroke(ellipse((x, y), (size, size)), (40, 34, 20), 0.08 * size, closed=True)
@@ -81,7 +77,7 @@ def _smiley(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: 
 def _hanging_mask(
     rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float
 ) -> None:
-    colour = _pick(rng, SURGICAL + CLOTH[:3])
+    colour = pick(rng, SURGICAL + CLOTH[:3])
     shape = smooth(
         np.array([[-1, -0.5], [0, -0.62], [1, -0.5], [0.9, 0.45], [0, 0.62], [-0.9, 0.45]])
     )
@@ -102,13 +98,13 @@ def _back_of_head(
     rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float
 ) -> None:
     # Hair, ears and shoulders, no face.
-    hair = _pick(rng, HAIRS)
-    skin = _pick(rng, SKINS)
+    hair = pick(rng, HAIRS)
+    skin = pick(rng, SKINS)
     unit = size * 1.3
     torso = smooth(
         np.array([[-0.4, 0.9], [0.4, 0.9], [1.7, 1.5], [1.9, 4.0], [-1.9, 4.0], [-1.7, 1.5]])
     )
-    canvas.fill(torso * unit + (x, y), _pick(rng, BRIGHT + CLOTH))
+    canvas.fill(torso * unit + (x, y), pick(rng, BRIGHT + CLOTH))
     canvas.fill(rectangle(-0.36, 0.5, 0.36, 1.25) * unit + (x, y), shade(skin, 0.85))
     for side in (-1, 1):
         ear = ellipse((x + side * 0.76 * unit, y + 0.1 * unit), (0.1 * unit, 0.2 * unit), count=16)
@@ -158,7 +154,7 @@ def draw_sign(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size
     """A traffic sign on its pole or a board with lines of writing."""
     if rng.random() < 0.6:
         canvas.fill(rectangle(x - 0.08 * size, y, x + 0.08 * size, canvas.height), (120, 122, 126))
-        rim = _pick(rng, ((204, 40, 44), (40, 90, 180), (204, 40, 44)))
+        rim = pick(rng, ((204, 40, 44), (40, 90, 180), (204, 40, 44)))
         inside = (246, 246, 244) if rim[0] > 100 else rim
         canvas.fill(ellipse((x, y), (size, size)), rim)
         canvas.fill(ellipse((x, y), (0.76 * size, 0.76 * size)), inside)
@@ -166,7 +162,7 @@ def draw_sign(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size
         canvas.fill(bar, (30, 30, 34) if rim[0] > 100 else (250, 250, 250))
         return
     board = rectangle(-1.7, -0.8, 1.7, 0.8) * size + (x, y)
-    colour = _pick(rng, BRIGHT)
+    colour = pick(rng, BRIGHT)
     canvas.fill(board, colour)
     ink = mix(colour, (255, 255, 255), 0.8) if sum(colour) < 420 else (36, 36, 40)
     for v in (-0.4, 0.0, 0.4):
@@ -181,7 +177,7 @@ def draw_sign(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size
 def draw_picture(rng: np.random.Generator, canvas: Canvas, x: float, y: float, size: float) -> None:
     """A framed landscape on a wall."""
     frame = rectangle(-1.2, -0.9, 1.2, 0.9) * size + (x, y)
-    canvas.fill(frame, _pick(rng, ((70, 48, 30), (190, 160, 90), (30, 30, 32))))
+    canvas.fill(frame, pick(rng, ((70, 48, 30), (190, 160, 90), (30, 30, 32))))
     inner = rectangle(-1.05, -0.75, 1.05, 0.75) * size + (x, y)
     canvas.fill(inner, tuple(rng.uniform(120, 230, 3)))
     hill = np.array(

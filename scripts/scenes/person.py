@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from scenes.canvas import Colour, mix, shade
+
+Choice = TypeVar("Choice")
 
 SKINS: tuple[Colour, ...] = (
     (250, 224, 204),
@@ -120,7 +124,8 @@ def _jitter(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
     return tuple(float(np.clip(c + grey + rng.normal(0.0, spread / 2), 4, 252)) for c in colour)
 
 
-def _pick(rng: np.random.Generator, choices: tuple) -> object:
+def pick(rng: np.random.Generator, choices: Sequence[Choice]) -> Choice:
+    """One of the choices, each as likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -133,20 +138,20 @@ def draw_look(
     skin = _jitter(rng, SKINS[tone], 7)
     # Fair and red hair goes with fair skin, grey and white hair with age.
     natural = HAIRS[: 7 if tone < 4 else 4]
-    hair = _jitter(rng, _pick(rng, natural if age < 0.75 else natural + HAIRS[7:]), 7)
-    style = _pick(rng, HAIR_STYLES)
+    hair = _jitter(rng, pick(rng, natural if age < 0.75 else natural + HAIRS[7:]), 7)
+    style = pick(rng, HAIR_STYLES)
     short = style in ("short", "parted", "bald", "crop", "curly")
-    beard = _pick(rng, ("stubble", "full", "moustache", "goatee")) if rng.random() < 0.3 else None
-    mask = _pick(rng, MASKS) if masked else None
+    beard = pick(rng, ("stubble", "full", "moustache", "goatee")) if rng.random() < 0.3 else None
+    mask = pick(rng, MASKS) if masked else None
     palette = {"surgical": SURGICAL, "ffp2": SURGICAL[2:3] + SURGICAL[5:]}.get(mask, CLOTH + BRIGHT)
-    hat = _pick(rng, HATS) if rng.random() < 0.24 else None
-    glasses = _pick(rng, ("thin", "thick", "rimless", "sun")) if rng.random() < 0.28 else None
+    hat = pick(rng, HATS) if rng.random() < 0.24 else None
+    glasses = pick(rng, ("thin", "thick", "rimless", "sun")) if rng.random() < 0.28 else None
     return Look(
         skin=skin,
         lips=mix(shade(skin, 0.78), (176, 62, 70), float(rng.uniform(0.25, 0.75))),
         hair=hair,
         style=style,
-        eyes=_jitter(rng, _pick(rng, EYES), 6),
+        eyes=_jitter(rng, pick(rng, EYES), 6),
         brow=float(rng.uniform(0.6, 1.5)),
         jaw=float(rng.uniform(0.84, 1.12)),
         breadth=float(rng.uniform(0.93, 1.06)),
@@ -157,16 +162,16 @@ def draw_look(
         age=age,
         mask=mask,
         worn=worn,
-        mask_colour=_jitter(rng, _pick(rng, palette), 6),
-        mask_accent=_jitter(rng, _pick(rng, BRIGHT), 6),
-        pattern=_pick(rng, PATTERNS),
+        mask_colour=_jitter(rng, pick(rng, palette), 6),
+        mask_accent=_jitter(rng, pick(rng, BRIGHT), 6),
+        pattern=pick(rng, PATTERNS),
         glasses=glasses,
         hat=hat,
-        hat_colour=_jitter(rng, _pick(rng, BRIGHT + CLOTH), 8),
+        hat_colour=_jitter(rng, pick(rng, BRIGHT + CLOTH), 8),
         scarf=bool(rng.random() < 0.12),
-        scarf_colour=_jitter(rng, _pick(rng, BRIGHT + CLOTH), 8),
+        scarf_colour=_jitter(rng, pick(rng, BRIGHT + CLOTH), 8),
         hand=hand,
-        top=_pick(rng, TOPS),
-        top_colour=_jitter(rng, _pick(rng, BRIGHT + CLOTH), 8),
+        top=pick(rng, TOPS),
+        top_colour=_jitter(rng, pick(rng, BRIGHT + CLOTH), 8),
         seed=int(rng.integers(1 << 31)),
     )
