@@ -175,8 +175,8 @@ class CostFunction:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore ``state_dict``'s result."""
-        self.weights = state["weights"].to(self.weights.device)
-        self._sums = state["sums"].to(self.weights.device)
+        self.weights = state["weights"].clone().to(self.weights.device)
+        self._sums = state["sums"].clone().to(self.weights.device)
 
 
 def from_spec(

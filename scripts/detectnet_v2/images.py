@@ -1,5 +1,6 @@
 """Image files as RGB arrays, decoded and stretched as NVIDIA's loader does it."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -18,14 +19,9 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
     to the pixels as stored. Raises DetectNetError for data that is no whole image.
     """
     if simplejpeg.is_jpeg(data):
-        try:
+        # What it refuses (CMYK, stray bytes between markers) Pillow may still read.
+        with contextlib.suppress(ValueError):
             return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
-        except ValueError as error:
-            # CMYK files are JPEG as well, and Pillow can read them.
-            if "colorspace" not in str(error).lower():
-                raise DetectNetError(
-                    f"{name}: damaged JPEG image ({error}): replace the file"
-                ) from error
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))

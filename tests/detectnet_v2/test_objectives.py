@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from detectnet_v2 import objectives
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from detectnet_v2.rasterizer import EllipseConfig, ellipses, rasterize
 
 GRID = {"grid_width": 60, "grid_height": 34, "stride": 16}

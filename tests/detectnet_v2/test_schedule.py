@@ -1,7 +1,6 @@
 import math
 
 import pytest
-
 from detectnet_v2 import schedule, spec_pb2
 from detectnet_v2.errors import DetectNetError
 

@@ -1,0 +1,221 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectnet_v2 import loader, spec_pb2
+from detectnet_v2.augmentation import Augmenter
+from detectnet_v2.dataset import Sample
+from detectnet_v2.errors import DetectNetError
+from detectnet_v2.loader import BatchMaker, Prefetcher, TrainingOrder
+from detectnet_v2.rasterizer import EllipseConfig, rasterize
+
+WIDTH, HEIGHT = 96, 64
+
+
+def sample(i, boxes, classes, weight=1.0, size=(WIDTH, HEIGHT)):
+    return Sample(
+        Path(f"{i}.png"),
+        str(i),
+        *size,
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(classes, dtype=np.int32),
+        weight,
+    )
+
+
+@pytest.fixture
+def samples():
+    return [
+        sample(0, [[8, 8, 40, 48]], [0]),
+        sample(1, [[50, 10, 90, 60], [4, 4, 30, 30]], [1, 0], weight=2.5),
+        sample(2, [], []),
+        sample(3, [[30, 20, 60, 50]], [1]),
+    ]
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for _ in range(4)]
+
+
+def maker(samples, images, native=None, **options):
+    config = spec_pb2.AugmentationConfig()
+    config.preprocessing.output_image_width = WIDTH
+    config.preprocessing.output_image_height = HEIGHT
+    config.spatial_augmentation.hflip_probability = 0.5
+    config.spatial_augmentation.zoom_min = 0.8
+    config.spatial_augmentation.zoom_max = 1.2
+    config.color_augmentation.color_shift_stddev = 0.05
+    return BatchMaker(
+        samples,
+        images,
+        augmenter=Augmenter(config, native, canvas=(WIDTH, HEIGHT)),
+        ellipses=[EllipseConfig()] * 2,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "processes", "steps"),
+    [(100, 10, 1, 10), (101, 10, 1, 11), (101, 10, 2, 6), (7, 3, 4, 1)],
+)
+def test_steps_cover_the_set(count, batch, processes, steps):
+    assert loader.steps_per_epoch(count, batch, processes) == steps
+
+
+def test_an_epoch_sees_every_sample_and_fills_up_with_others():
+    order = loader.epoch_order(1, 0, 10, 12)
+    assert sorted(order[:10]) == list(range(10))
+    assert len(order) == 12
+    assert not np.array_equal(order, loader.epoch_order(1, 1, 10, 12))
+    assert not np.array_equal(order, loader.epoch_order(2, 0, 10, 12))
+    assert np.array_equal(order, loader.epoch_order(1, 0, 10, 12))
+
+
+def test_processes_share_an_epoch_without_overlap():
+    orders = [TrainingOrder(12, 3, seed=5, rank=rank, processes=2) for rank in range(2)]
+    taken = [[tuple(batch) for _, _, batch in order.batches(0, 2)] for order in orders]
+    assert sorted(i for batches in taken for batch in batches for i in batch) == list(range(12))
+    alone = TrainingOrder(12, 6, seed=5)
+    together = [sorted(taken[0][step] + taken[1][step]) for step in range(2)]
+    assert together == [sorted(batch) for _, _, batch in alone.batches(0, 2)]
+
+
+def test_the_order_can_be_entered_anywhere():
+    order = TrainingOrder(10, 4, seed=3)
+    whole = list(order.batches(0, 9))
+    part = list(order.batches(4, 9))
+    for (epoch, first, batch), (epoch_, first_, batch_) in zip(whole[4:], part, strict=True):
+        assert (epoch, first) == (epoch_, first_)
+        assert np.array_equal(batch, batch_)
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    with pytest.raises(DetectNetError, match="batch_size_per_gpu is 16.*only 10 training images"):
+        TrainingOrder(10, 16, seed=0)
+
+
+def test_validation_batches_are_plain(samples, images):
+    batch = maker(samples, images).validation([1, 2])
+    assert batch.indices == (1, 2)
+    assert np.array_equal(batch.images[0], images[1])
+    assert batch.images.shape == (2, HEIGHT, WIDTH, 3)
+    cov, cov_norm, bbox = rasterize(
+        samples[1].boxes,
+        samples[1].classes,
+        config=[EllipseConfig()] * 2,
+        grid_width=6,
+        grid_height=4,
+        stride=16,
+        num_classes=2,
+    )
+    assert np.array_equal(batch.targets.cov[0], cov)
+    assert np.array_equal(batch.targets.cov_norm[0], cov_norm)
+    assert np.array_equal(batch.targets.bbox[0], bbox)
+    assert not batch.targets.cov[1].any()
+    assert batch.targets.weight.tolist() == [2.5, 1.0]
+
+
+def test_training_batches_depend_on_seed_epoch_and_position_only(samples, images):
+    first = maker(samples, images, seed=1).training(3, 8, [0, 1])
+    again = maker(samples, images, seed=1)
+    again.training(0, 0, [2, 3])
+    repeated = again.training(3, 8, [0, 1])
+    assert np.array_equal(first.images, repeated.images)
+    assert np.array_equal(first.targets.bbox, repeated.targets.bbox)
+    alone = again.training(3, 9, [1])
+    assert np.array_equal(first.images[1], alone.images[0])
+    for other in (
+        maker(samples, images, seed=2).training(3, 8, [0, 1]),
+        again.training(4, 8, [0, 1]),
+        again.training(3, 10, [0, 1]),
+    ):
+        assert not np.array_equal(first.images, other.images)
+
+
+def test_targets_follow_the_augmented_image(samples):
+    """A bright box must end up where the targets say it is."""
+    images = []
+    for one in samples:
+        image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+        for x1, y1, x2, y2 in one.boxes.astype(int):
+            image[y1:y2, x1:x2] = 255
+        images.append(image)
+    make = maker(samples, images)
+    for position in range(20):
+        batch = make.training(0, position, [3])
+        cov = batch.targets.cov[0, 1].numpy()
+        row, column = np.unravel_index(cov.argmax(), cov.shape)
+        left, top, right, bottom = batch.targets.bbox[0, 4:, row, column].numpy() * 35
+        gx, gy = 16 * column + 0.5, 16 * row + 0.5
+        x1, x2 = max(gx - left, 0), min(gx + right, WIDTH)
+        y1, y2 = max(gy - top, 0), min(gy + bottom, HEIGHT)
+        bright = batch.images[0, :, :, 0].numpy() > 190
+        rows, columns = np.nonzero(bright)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found, [x1, y1, x2, y2], atol=1.5)
+
+
+def test_a_mosaic_holds_four_images_and_their_boxes(samples, images):
+    native = spec_pb2.NativeConfig.Augmentation(mosaic_probability=1.0)
+    # One colour an image, and an object of the image's own size: what is visible of an image is
+    # then what its box must cover.
+    plain = [np.full((HEIGHT, WIDTH, 3), 40 * (i + 1), dtype=np.uint8) for i in range(4)]
+    whole = [sample(i, [[0, 0, WIDTH, HEIGHT]], [0]) for i in range(4)]
+    batch = maker(whole, plain, native).training(0, 0, [0, 1, 2, 3])
+    assert batch.images.shape == (4, HEIGHT, WIDTH, 3)
+    for one in batch.images.numpy():
+        corners = {int(one[y, x, 0]) // 8 for y in (3, -4) for x in (3, -4)}
+        assert len(corners) > 1
+    assert (batch.targets.cov[:, 0].sum((1, 2)) > 0).all()
+    again = maker(whole, plain, native).training(0, 0, [0, 1, 2, 3])
+    assert np.array_equal(batch.images, again.images)
+
+
+def test_labels_of_stretched_images_are_stretched(images):
+    stretched = sample(0, [[16, 16, 80, 96]], [0], size=(2 * WIDTH, 4 * HEIGHT))
+    batch = maker([stretched], images, stretched=True).validation([0])
+    plain = maker([sample(0, [[8, 4, 40, 24]], [0])], images).validation([0])
+    assert np.array_equal(batch.targets.bbox, plain.targets.bbox)
+
+
+def test_a_class_without_rasteriser_settings_is_refused():
+    experiment = spec_pb2.Experiment()
+    experiment.cost_function_config.target_classes.add(name="mask")
+    with pytest.raises(DetectNetError, match="no entry for class 'mask'"):
+        loader.ellipse_configs(experiment)
+
+
+def test_prefetcher_keeps_the_order_whatever_finishes_first():
+    def make(i):
+        time.sleep(0.02 if i % 2 == 0 else 0)
+        return i
+
+    with Prefetcher(make, ((i,) for i in range(12)), workers=3) as results:
+        assert list(results) == list(range(12))
+
+
+def test_prefetcher_works_ahead_but_not_without_limit():
+    started = []
+    with Prefetcher(started.append, ((i,) for i in range(100)), workers=1, ahead=2) as results:
+        next(results)
+        deadline = time.monotonic() + 5
+        while len(started) < 4 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(started) == 4
+
+
+def test_prefetcher_passes_errors_on_and_stops_its_threads():
+    def fail(i):
+        raise DetectNetError(f"image {i}")
+
+    before = threading.active_count()
+    with (
+        pytest.raises(DetectNetError, match="image 0"),
+        Prefetcher(fail, ((i,) for i in range(9)), workers=2) as results,
+    ):
+        next(results)
+    assert threading.active_count() == before
