@@ -1,0 +1,123 @@
+"""TFRecord files and Examples without TensorFlow."""
+
+import struct
+
+import numpy as np
+import pytest
+from detectnet_v2 import tfrecord
+from detectnet_v2.errors import DetectNetError
+
+FEATURES = {
+    "frame/id": [b"images/000001"],
+    "frame/width": np.array([960]),
+    "target/occlusion": np.array([0, -1, 1 << 40, -(1 << 63)]),
+    "target/coordinates_x1": np.array([1.5, -2.25, 3e8], np.float32),
+    "target/object_class": [b"mask", b"", b"no-mask"],
+    "empty/bytes": [],
+    "empty/float": np.array([], np.float32),
+    "empty/int": np.array([], np.int64),
+}
+
+
+def test_the_masked_checksum():
+    assert tfrecord.masked_crc(b"123456789") == 0xC78AB0E5
+
+
+def test_an_example_comes_back():
+    decoded = tfrecord.decode_example(tfrecord.encode_example(FEATURES))
+    assert list(decoded) == list(FEATURES)
+    for name, values in FEATURES.items():
+        if len(values):
+            assert np.array_equal(decoded[name], values), name
+            assert isinstance(values, list) or decoded[name].dtype == values.dtype
+        else:
+            assert len(decoded[name]) == 0
+
+
+def test_the_bytes_of_an_example():
+    # Example{features: Features{feature: {"a": Feature{int64_list: {value: [300]}}}}}
+    assert tfrecord.encode_example({"a": np.array([300])}) == bytes.fromhex(
+        "0a0d 0a0b 0a0161 1206 1a04 0a02 ac02".replace(" ", "")
+    )
+    # An empty list still has its kind.
+    assert tfrecord.encode_example({"a": np.array([], np.float32)}).endswith(b"\x12\x02\x12\x00")
+
+
+def test_values_that_are_not_packed_are_read():
+    # Feature{int64_list: {value: 1 value: 2}} and float_list, each value a field of its own.
+    ints = b"\x1a\x04\x08\x01\x08\x02"
+    floats = b"\x12\x0a" + b"".join(b"\x0d" + struct.pack("<f", value) for value in (1.5, 2.5))
+    for feature, expected in ((ints, [1, 2]), (floats, [1.5, 2.5])):
+        entry = b"\x0a\x01a\x12" + bytes([len(feature)]) + feature
+        features = b"\x0a" + bytes([len(entry)]) + entry
+        example = b"\x0a" + bytes([len(features)]) + features
+        assert tfrecord.decode_example(example)["a"].tolist() == expected
+
+
+@pytest.mark.parametrize("data", [b"\x0a\x7f", b"\x0a", b"\x0b", b"\x08" + b"\xff" * 11])
+def test_bytes_that_are_no_example(data):
+    with pytest.raises(ValueError, match=r"field|message|wire type|64 bits"):
+        tfrecord.decode_example(data)
+
+
+def test_a_file_comes_back(tmp_path):
+    path = tmp_path / "records"
+    records = [b"", b"a", bytes(1000)]
+    tfrecord.write_records(path, records)
+    assert list(tfrecord.read_records(path)) == records
+    assert path.read_bytes()[:12] == struct.pack("<QI", 0, tfrecord.masked_crc(bytes(8)))
+    assert [item.name for item in tmp_path.iterdir()] == ["records"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    def records():
+        yield b"a"
+        raise DetectNetError("no more")
+
+    path = tmp_path / "records"
+    path.write_bytes(b"before")
+    with pytest.raises(DetectNetError):
+        tfrecord.write_records(path, records())
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:5], "ends within the header"),
+        (lambda data: data[:14], "ends within a record"),
+        (lambda data: data[:-1], "ends within a record"),
+        (lambda data: b"\x01" + data[1:], "wrong checksum of a record's length"),
+        (lambda data: data[:12] + b"X" + data[13:], "wrong checksum of a record's data"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, damage, message):
+    path = tmp_path / "records"
+    tfrecord.write_records(path, [b"content"])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DetectNetError, match=f"records: .*{message}.*run dataset_convert again"):
+        list(tfrecord.read_records(path))
+    with pytest.raises(DetectNetError, match="nothing: cannot be read"):
+        list(tfrecord.read_records(tmp_path / "nothing"))
+
+
+@pytest.mark.slow
+def test_tensorflow_reads_and_writes_the_same(tmp_path):
+    tensorflow = pytest.importorskip("tensorflow")
+    path = tmp_path / "records"
+    tfrecord.write_records(path, [tfrecord.encode_example(FEATURES)])
+    (record,) = tensorflow.data.TFRecordDataset(str(path))
+    example = tensorflow.train.Example.FromString(record.numpy())
+    assert set(example.features.feature) == set(FEATURES)
+    for name, values in FEATURES.items():
+        feature = example.features.feature[name]
+        kind = feature.WhichOneof("kind")
+        assert list(getattr(feature, kind).value) == list(values)
+        dtype = "bytes" if isinstance(values, list) else str(values.dtype).replace("32", "")
+        assert kind == f"{dtype}_list"
+    again = str(tmp_path / "again")
+    with tensorflow.io.TFRecordWriter(again) as writer:
+        writer.write(example.SerializeToString())
+    (record,) = tfrecord.read_records(tmp_path / "again")
+    for name, values in tfrecord.decode_example(record).items():
+        assert np.array_equal(values, FEATURES[name]), name
