@@ -19,7 +19,12 @@ from jetson.settings import Remote
 POLL_S = 2.0
 REPORT_EVERY_S = 30.0
 START_TIMEOUT_S = 20.0
-PHASES = {"build": "building the engine", "warm-up": "warming up", "measure": "running"}
+PHASES = {
+    "build": "building the engine",
+    "start": "starting",
+    "warm-up": "warming up",
+    "measure": "measuring",
+}
 _ENDED = ("done", "failed")
 
 log = logging.getLogger(__name__)
@@ -125,7 +130,7 @@ def _start(session: Session, run_id: str, request: str, driver: str) -> None:
 def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
     """Look at the run until it ended; return its last state."""
     name = session.remote.name
-    boot_id = None
+    boot_id, was_running = None, False
     begun = time.monotonic()
     reported = ("", -math.inf)
     while True:
@@ -140,8 +145,9 @@ def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
                 f"{name}: the device was rebooted in the middle of benchmark {run_id}; if nobody "
                 "did it, look at its power supply and temperature, then run the benchmark again"
             )
-        mine = state.get("locked", "").startswith(run_id)
-        if not mine and time.monotonic() - begun > START_TIMEOUT_S:
+        running = state.get("locked", "").startswith(run_id)
+        was_running = was_running or running
+        if not running and (was_running or time.monotonic() - begun > START_TIMEOUT_S):
             # One more look: it may have ended between the two halves of the answer.
             state = _script(session, "poll", run_id)
             if state.get("state") in _ENDED:
@@ -163,7 +169,7 @@ def _vanished(name: str, run_id: str, state: dict[str, str]) -> str:
 
 def _report(name: str, state: dict[str, str], reported: tuple[str, float]) -> tuple[str, float]:
     """Log a new phase at once and an old one every so often."""
-    phase = f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'starting')}"
+    phase = f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'preparing')}"
     if phase == reported[0] and time.monotonic() - reported[1] < REPORT_EVERY_S:
         return reported
     since = state.get("since", "")

@@ -50,7 +50,7 @@ def read(case: Case, folder: Path) -> dict[str, Any]:
         "precision": case.precision,
         "batch": case.batch,
         "streams": case.streams,
-        "fps": asdict(measured),
+        "fps": {**asdict(measured), "per_stream": list(measured.per_stream)},
         "measured_s": _seconds(marks),
         "app_status": status,
         "engine_build": _build(marks),

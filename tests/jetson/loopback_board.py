@@ -139,15 +139,17 @@ class Board:
     def stop(self) -> None:
         """End sshd, its connections, and everything that was started through it."""
         if self.process is not None:
-            server = psutil.Process(self.process.pid)
-            mine = [server, *server.children(recursive=True), *self.processes()]
-            for process in mine:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            connections = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
             self.process.wait()
             self.process = None
             deadline = time.monotonic() + 5
-            while any(map(_runs, mine)) and time.monotonic() < deadline:
+            # What is killed may just have started something else.
+            while alive := [p for p in (*connections, *self.processes()) if _runs(p)]:
+                assert time.monotonic() < deadline, alive
+                for process in alive:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
                 time.sleep(0.01)
 
     def processes(self) -> list[psutil.Process]:
@@ -220,9 +222,16 @@ class CuttingProxy:
         self.open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def close(self) -> None:
-        """Stop listening and cut what is open."""
+    def refuse(self) -> None:
+        """Let nobody in any more."""
+        with contextlib.suppress(OSError):
+            # Closing alone would leave the thread in accept() with an open port.
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+
+    def close(self) -> None:
+        """Let nobody in and cut what is open."""
+        self.refuse()
         self.cut()
 
     def cut(self) -> None:

@@ -27,6 +27,10 @@ state() { # STATE [PHASE]
     } >"$run/state.new" && mv "$run/state.new" "$run/state"
 }
 
+nap() { # shorter than a second where sleep can
+    sleep 0.2 2>/dev/null || sleep 1
+}
+
 size_of() {
     if [ -e "$1" ]; then wc -c <"$1"; else echo 0; fi
 }
@@ -107,18 +111,18 @@ measuring() { # LOG: true once a line of figures is not all zero, which is when 
 
 interrupt() { # PID: SIGINT is the one signal that deepstream-app ends cleanly on
     kill -INT "$1" 2>/dev/null
-    waited=0
+    patience=$(($(uptime_s) + stop_timeout_s))
     while kill -0 "$1" 2>/dev/null; do
-        [ "$waited" -eq "$stop_timeout_s" ] && kill -TERM "$1" 2>/dev/null
-        [ "$waited" -ge $((stop_timeout_s + 5)) ] && kill -KILL "$1" 2>/dev/null
-        sleep 1
-        waited=$((waited + 1))
+        # A process in the middle of an engine build does not listen to SIGINT.
+        [ "$(uptime_s)" -ge "$patience" ] && kill -TERM "$1" 2>/dev/null
+        [ "$(uptime_s)" -ge $((patience + 5)) ] && kill -KILL "$1" 2>/dev/null
+        nap
     done
 }
 
 # The watcher runs beside the app and ends it when its time has come. It tells why in `verdict`.
 watch() { # PHASE LOG
-    until [ -s "$here/pid" ]; do sleep 1; done
+    until [ -s "$here/pid" ]; do nap; done
     read -r pid <"$here/pid"
     verdict() {
         echo "$1" >"$here/verdict"
@@ -139,8 +143,9 @@ watch() { # PHASE LOG
     done
     echo "flowing=$(uptime_s)" >>"$here/result"
     [ "$1" = build ] && verdict complete
-    state running measure
+    state running warm-up
     wait_until $(($(uptime_s) + warm_up_s))
+    state running measure
     {
         echo "warm_log=$(size_of "$2")"
         echo "warm_tegrastats=$(size_of "$here/tegrastats.log")"
@@ -160,7 +165,7 @@ watch() { # PHASE LOG
 app() { # PHASE: runs deepstream-app; false unless figures came for as long as the phase needs
     echo "phase=$1" >>"$here/result"
     echo "$1_started=$(uptime_s)" >>"$here/result"
-    state running "$1"
+    if [ "$1" = build ]; then state running build; else state running start; fi
     rm -f "$here/pid" "$here/verdict"
     : >"$here/$1.log"
     # The lock belongs to this script and the app; the watcher's sleeps must not prolong it.
@@ -187,18 +192,25 @@ app() { # PHASE: runs deepstream-app; false unless figures came for as long as t
     [ "$found" = complete ]
 }
 
-keep_engines() { # engines written since the case began go to the cache
-    find "$release/$models" -maxdepth 1 -name '*.engine' -newer "$here/begun" >"$here/built"
-    while IFS= read -r file; do
+engines() { # the engines beside the model: inode, size, time, name
+    for file in "$release/$models"/*.engine; do
+        [ -e "$file" ] && stat -c '%i %s %Y %n' "$file"
+    done
+}
+
+keep_engines() { # engines that were not there before go to the cache
+    engines >"$here/engines.after"
+    grep -vxF -f "$here/engines.before" "$here/engines.after" >"$here/engines.built"
+    while read -r _ _ _ file; do
         mkdir -p "$root/engines/$engine"
         rm -f "$root/engines/$engine/${file##*/}"
         ln "$file" "$root/engines/$engine/" 2>/dev/null || cp "$file" "$root/engines/$engine/"
         echo "built_engine=${file##*/}" >>"$here/result"
-    done <"$here/built"
-    touch "$here/begun"
-    for file in "$release/$models"/*.engine; do
-        [ -e "$file" ] && echo "engine_file=${file##*/}" >>"$here/result"
-    done
+    done <"$here/engines.built"
+    while read -r _ _ _ file; do
+        echo "engine_file=${file##*/}" >>"$here/result"
+    done <"$here/engines.after"
+    mv "$here/engines.after" "$here/engines.before"
 }
 
 measure() {
@@ -217,9 +229,7 @@ measure() {
         touch "$root/engines/$engine"
     fi
     echo "cached=$cached" >>"$here/result"
-    touch "$here/begun"
-    # Times of files are compared below, and some file systems count them in whole seconds.
-    sleep 1
+    engines >"$here/engines.before"
     if [ "$cached" = no ]; then
         app build || return 1
         keep_engines

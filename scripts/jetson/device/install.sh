@@ -35,7 +35,7 @@ done || fail "cannot put the release together in $new"
     fail "the files arrived damaged and were removed; push again"
 }
 # The files reach the disk before anything points to them, so that a power cut leaves a whole release.
-sync
+find "$new" -exec sync {} + || sync
 if [ -e "releases/$release" ]; then
     mv "releases/$release" "$new/.replaced" || fail "cannot replace releases/$release"
 fi
@@ -44,7 +44,7 @@ rm -rf "releases/$release/.replaced"
 ln -s "releases/$release" "current.$$" && mv -T "current.$$" current ||
     fail "cannot let current point to releases/$release"
 touch "releases/$release"
-sync
+sync . releases || sync
 
 # The names are made here and hold hexadecimal digits only, so ls is safe to read.
 # shellcheck disable=SC2012

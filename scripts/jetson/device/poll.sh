@@ -13,9 +13,8 @@ if [ -r "$run/state" ]; then
     done <"$run/state"
 fi
 case=$(sed -n 's/^case=//p' "$run/state" 2>/dev/null)
-phase=$(sed -n 's/^phase=//p' "$run/state" 2>/dev/null)
-if [ -n "$case" ]; then
-    emit perf "$(tail -c 4000 "$run/$case/$phase.log" 2>/dev/null | grep -a 'PERF' | grep -v FPS | tail -n 1)"
+if grep -qx 'phase=measure' "$run/state" 2>/dev/null; then
+    emit perf "$(tail -c 4000 "$run/$case/measure.log" | grep -a PERF | grep -v FPS | tail -n 1)"
 fi
 emit driver_log "$(tail -c 400 "$run/driver.log" 2>/dev/null)"
 exit 0

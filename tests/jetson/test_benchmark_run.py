@@ -1,0 +1,298 @@
+"""Benchmarks that run detached on a real sshd's side, through every kind of trouble."""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+
+import benchmark_device as benchmark_script
+import push as push_script
+import pytest
+from jetson import benchmark, table
+from jetson.errors import JetsonError
+
+
+class Bench:
+    """A pushed release and a benchmark of it."""
+
+    def __init__(self, board, rendered, tmp_path: Path) -> None:
+        self.board, self.rendered, self.folder = board, rendered, tmp_path / "out"
+        self.folder.mkdir(parents=True)
+        self.logs = self.folder / "logs"
+        self.output = self.folder / "benchmark.json"
+        self.table = self.folder / "benchmark.md"
+
+    def push(self, **behaviours: str) -> None:
+        folders = {
+            name.replace("_", "-"): self.rendered(
+                name.replace("_", "-"), model=name.encode(), behaviour=behaviour
+            )
+            for name, behaviour in behaviours.items()
+        }
+        receipt = self.folder / "receipt.json"
+        push_script.push("nano", self.board.section(), folders, "MODEL_KEY", receipt)
+
+    def run(self, **settings: object) -> dict:
+        metrics = self.folder / "metrics.json"
+        metrics.write_text(json.dumps({"mAP": 84.2}))
+        return benchmark_script.benchmark_device(
+            "nano",
+            self.board.section(**settings),
+            self.folder / "receipt.json",
+            {"chosen": metrics},
+            self.output,
+            self.table,
+            self.logs,
+            poll_s=0.2,
+        )
+
+    def failure(self, **settings: object) -> str:
+        with pytest.raises(JetsonError) as caught:
+            self.run(**settings)
+        assert not self.output.exists() and not self.table.exists()
+        return str(caught.value)
+
+    @property
+    def builds(self) -> int:
+        path = self.board.system / "builds"
+        return len(path.read_text().split()) if path.exists() else 0
+
+    def when(self, text: str, action) -> threading.Thread:
+        """Do something as soon as the run's state on the board contains a text."""
+
+        def wait() -> None:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                for state in self.board.root.glob("benchmarks/*/state"):
+                    with contextlib.suppress(FileNotFoundError):
+                        if text in state.read_text():
+                            action()
+                            return
+                time.sleep(0.05)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        return thread
+
+
+@pytest.fixture
+def bench(board, rendered, tmp_path):
+    return Bench(board, rendered, tmp_path)
+
+
+def test_benchmark(bench, board, caplog):
+    caplog.set_level(logging.INFO)
+    bench.push(chosen_gpu="")
+    found = bench.run(warm_up_s=0)
+    assert found == json.loads(bench.output.read_text())
+    (case,) = found["cases"]
+    assert case["fps"]["per_stream"] == [24.1, 12.01]
+    assert case["fps"]["total"] == 36.11
+    assert case["fps"]["samples"] >= 3
+    assert (case["model"], case["engine"], case["precision"]) == ("chosen", "gpu", "fp16")
+    assert 2 <= case["measured_s"] <= 4
+    assert case["published_fps"] == 21.25
+    assert found["map_percent"] == {"chosen": 84.2}
+    stats = case["tegrastats"]
+    assert stats["power_mw"] == {"mean": 6543.0, "highest": 6543}
+    assert stats["readings"] >= 3
+    assert case["engine_build"] == {
+        "from_cache": False,
+        "build_s": case["engine_build"]["build_s"],
+        "files": ["model.onnx_b2_gpu0_fp16.engine"],
+        "rebuilt": False,
+    }
+    assert bench.table.read_text() == table.table([found])
+    assert "building the engine" in caplog.text and "measuring" in caplog.text
+    assert not list((board.root / "benchmarks").iterdir())
+    assert (bench.logs / "chosen-gpu/measure.log").read_text().endswith("App run successful\n")
+    assert bench.builds == 1
+
+
+@pytest.mark.slow
+def test_an_engine_is_kept_for_the_next_release_of_the_same_model(bench, board):
+    bench.push(chosen_gpu="")
+    bench.run(duration_s=1)
+    (bench.folder.parent / "rendered/chosen-gpu/labels.txt").write_text("other\n")
+    push_script.push(
+        "nano",
+        board.section(),
+        {"chosen-gpu": bench.folder.parent / "rendered/chosen-gpu"},
+        "MODEL_KEY",
+        bench.folder / "receipt.json",
+    )
+    again = bench.run(duration_s=1)["cases"][0]
+    assert bench.builds == 1
+    assert again["engine_build"]["from_cache"] and not again["engine_build"]["rebuilt"]
+    assert again["engine_build"]["build_s"] is None
+
+
+@pytest.mark.slow
+def test_every_failure_is_a_line_and_the_good_case_is_measured(bench, caplog):
+    caplog.set_level(logging.INFO)
+    bench.push(
+        a_gpu="build-fails",
+        b_gpu="out-of-memory",
+        c_gpu="crashes",
+        d_gpu="clip-ends",
+        chosen_gpu="",
+        e_gpu="slow-build",
+    )
+    lines = bench.failure(duration_s=3, engine_timeout_s=4, stop_timeout_s=1).splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith(
+        "nano: a-gpu: deepstream-app failed (exit 255) while building the engine: "
+        "ERROR: [TRT]: ModelImporter.cpp:735"
+    )
+    assert "b-gpu: deepstream-app was killed while building the engine, most likely" in lines[1]
+    assert "c-gpu: deepstream-app failed (signal 11) while measuring" in lines[2]
+    assert "d-gpu: the clip ended before the measurement did; set file-loop=1" in lines[3]
+    assert "e-gpu: no frame came within engine_timeout_s while building the engine" in lines[4]
+    assert "36.1" in caplog.text
+    assert (bench.logs / "a-gpu/build.log").exists()
+
+
+@pytest.mark.slow
+def test_connection_that_breaks_loses_nothing(bench, board, proxy):
+    bench.push(chosen_gpu="")
+    before = proxy.connections
+    first = bench.when("phase=build", proxy.cut)
+    second = bench.when("phase=measure", proxy.cut)
+    found = bench.run()
+    first.join()
+    second.join()
+    assert found["cases"][0]["fps"]["total"] == 36.11
+    assert proxy.connections >= before + 3
+    assert bench.builds == 1
+
+
+@pytest.mark.slow
+def test_desk_that_is_gone_finds_the_result_later(bench, board, proxy):
+    bench.push(chosen_gpu="")
+    thread = bench.when("phase=build", proxy.close)
+    message = bench.failure(reconnect_timeout_s=1)
+    thread.join()
+    assert "The benchmark goes on there: run it again" in message
+    board.write_ssh_config()
+    found = bench.run(reconnect_timeout_s=1)
+    assert found["cases"][0]["fps"]["total"] == 36.11
+    assert bench.builds == 1
+
+
+@pytest.mark.slow
+def test_two_benchmarks_at_once(bench, board, rendered, tmp_path):
+    bench.push(chosen_gpu="")
+    other = Bench(board, rendered, tmp_path / "other")
+    (other.folder / "receipt.json").write_text((bench.folder / "receipt.json").read_text())
+    messages = []
+    thread = bench.when("phase=measure", lambda: messages.append(other.failure(duration_s=1)))
+    assert bench.run(duration_s=4)["cases"]
+    thread.join()
+    assert "is running there; wait for its end" in messages[0]
+    with pytest.raises(JetsonError, match="is running there"):
+        busy = bench.when("phase=measure", lambda: None)
+        runner = threading.Thread(target=bench.run, kwargs={"duration_s": 5})
+        runner.start()
+        busy.join()
+        try:
+            (bench.folder.parent / "rendered/chosen-gpu/labels.txt").write_text("new\n")
+            bench.push(chosen_gpu="ok")
+        finally:
+            runner.join()
+
+
+@pytest.mark.slow
+def test_reboot_in_the_middle(bench, board):
+    bench.push(chosen_gpu="")
+    bench.when("phase=measure", board.reboot)
+    message = bench.failure(duration_s=30, nvpmodel=0)
+    assert "the device was rebooted in the middle of benchmark" in message
+    assert "\n" not in message
+    assert (board.root / "power.restore").exists()
+    assert bench.run(duration_s=1)["cases"]
+    assert (board.system / "power-mode").read_text() == "1\n"
+    assert not (board.root / "power.restore").exists()
+
+
+@pytest.mark.slow
+def test_power_settings_are_put_back_after_a_failure_too(bench, board):
+    bench.push(chosen_gpu="build-fails")
+    bench.failure(nvpmodel=0, jetson_clocks=True)
+    assert (board.system / "power-log").read_text().splitlines() == [
+        "jetson_clocks --show",
+        "nvpmodel 0",
+        "jetson_clocks --store",
+        "jetson_clocks ",
+        "jetson_clocks --restore",
+        "nvpmodel 1",
+    ][1:]
+    assert (board.system / "power-mode").read_text() == "1\n"
+
+
+@pytest.mark.slow
+def test_power_mode_that_does_not_change(bench, board):
+    board.install("nvpmodel", '#!/bin/sh\n[ "$1" = -q ] && echo 2\nexit 0\n')
+    bench.push(chosen_gpu="")
+    message = bench.failure(nvpmodel=0)
+    assert message.endswith("could not run: nvpmodel stays in mode 2 instead of 0")
+
+
+@pytest.mark.slow
+def test_driver_that_is_killed(bench, board):
+    bench.push(chosen_gpu="")
+
+    def kill() -> None:
+        for process in board.processes():
+            with contextlib.suppress(Exception):
+                if "driver.sh" in " ".join(process.cmdline()) or process.name() == "deepstream-app":
+                    process.kill()
+
+    bench.when("phase=measure", kill)
+    message = bench.failure(duration_s=60)
+    assert "was killed there" in message and "memory" in message
+
+
+@pytest.mark.slow
+def test_app_that_does_not_listen_to_sigint_is_measured_all_the_same(bench, caplog):
+    bench.push(chosen_gpu="stubborn")
+    found = bench.run(duration_s=1, stop_timeout_s=1)
+    assert found["cases"][0]["fps"]["total"] == 36.11
+    assert found["cases"][0]["app_status"] == 143
+    assert "deepstream-app ended with 143" in caplog.text
+
+
+@pytest.mark.slow
+def test_engine_that_is_not_saved_is_told(bench, caplog):
+    bench.push(chosen_gpu="no-engine")
+    assert bench.run(duration_s=1)["cases"][0]["engine_build"]["files"] == []
+    assert "no engine file was written" in caplog.text
+
+
+@pytest.mark.slow
+def test_interrupt_at_the_desk_stops_the_device(bench, board, monkeypatch):
+    bench.push(chosen_gpu="")
+
+    def interrupt(name, state, reported):
+        if state.get("phase") == "measure":
+            raise KeyboardInterrupt
+        return reported
+
+    monkeypatch.setattr(benchmark, "_report", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(duration_s=60, nvpmodel=0)
+    deadline = time.monotonic() + 15
+    while board.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [p for p in board.processes() if p.name() == "deepstream-app"]
+    assert (board.system / "power-mode").read_text() == "1\n"
+
+
+@pytest.mark.slow
+def test_release_that_is_gone(bench, board):
+    bench.push(chosen_gpu="")
+    receipt = json.loads((bench.folder / "receipt.json").read_text())
+    receipt["release"] = "0123456789abcdef"
+    (bench.folder / "receipt.json").write_text(json.dumps(receipt))
+    assert "is not there any more, push again" in bench.failure()
