@@ -158,7 +158,7 @@ def draw_nose(canvas: Canvas, head: Head, look: Look) -> None:
     far = wings[0] if head.yaw < 0 else wings[1]
     side = np.concatenate([bridge, tip, far[None]])
     canvas.fill(
-        smooth(side, steps=4), dark, alpha=0.30, soft=0.04 * unit, lit=True, clip=head.outline
+        smooth(side, steps=4), dark, alpha=0.42, soft=0.04 * unit, lit=True, clip=head.outline
     )
     shadow = head.surface(ellipse((0.0, 0.40), (0.17, 0.05)), 0.06)
     canvas.fill(shadow, dark, alpha=0.75, soft=0.035 * unit, lit=True, clip=head.outline)
@@ -166,10 +166,19 @@ def draw_nose(canvas: Canvas, head: Head, look: Look) -> None:
         [wings[:1], moved(tip, 0, -0.06 * unit), wings[1:], moved(tip, 0, 0.06 * unit)]
     )
     canvas.fill(smooth(ball), mix(look.skin, (214, 110, 96), 0.12), lit=True, soft=0.02 * unit)
+    for side in (-1, 1):
+        if head.faces_viewer(side * 0.14, 0.34) < 0.2:
+            continue
+        wing = np.array([[0.10, 0.25], [0.155, 0.31], [0.155, 0.38], [0.10, 0.405]]) * (side, 1)
+        curve = head.surface(smooth(wing, closed=False), 0.09)
+        canvas.stroke(curve, dark, 0.028 * unit, alpha=0.65, soft=0.008 * unit, lit=True)
+        flank = np.array([[0.09, -0.14], [0.075, 0.06], [0.10, 0.22]]) * (side, 1)
+        curve = head.surface(smooth(flank, closed=False), 0.05)
+        canvas.stroke(curve, dark, 0.05 * unit, alpha=0.35, soft=0.025 * unit, lit=True)
     gleam = ellipse((tip[0, 0], tip[0, 1] - 0.04 * unit), (0.05 * unit, 0.045 * unit))
     canvas.fill(gleam, light, alpha=0.5, soft=0.025 * unit, lit=True)
     ridge = np.concatenate([head.surface(np.array([[0.0, -0.10]]), 0.04), tip - (0, 0.08 * unit)])
-    canvas.stroke(ridge, light, 0.05 * unit, alpha=0.25, soft=0.02 * unit, lit=True)
+    canvas.stroke(ridge, light, 0.06 * unit, alpha=0.4, soft=0.025 * unit, lit=True)
     for u in (-0.065, 0.065):
         nostril = head.surface(ellipse((u, 0.375), (0.038, 0.020)), 0.12)
         canvas.fill(nostril, shade(look.skin, 0.32), alpha=0.85)
