@@ -109,6 +109,11 @@ def load(path: Path, *, overrides: dict[str, Any] | None = None) -> InferConfig:
     )
 
 
+def default_attributes() -> ClassAttributes:
+    """Return what holds for a class of which the config says nothing."""
+    return _attributes({key.name: key.default for key in keys.CLASS_ATTRIBUTES.values()})
+
+
 def _warn_about_keys(groups):
     for name, group in groups.items():
         if name != "property" and not name.startswith("class-attrs-"):

@@ -117,7 +117,8 @@ def render(
 ) -> dict[str, str]:
     """Render every config of one release: file name -> text.
 
-    `clustering` is the content of clustering.json: cluster-mode and, per class, its keys.
+    `clustering` is the content of clustering.json: cluster-mode and, under `classes`, each class's
+    keys; under `dbscan` those that replace them in modes 1 and 3.
     `calibration` is the calibration cache's name in the release, needed for int8.
     Raises DeepStreamError when the device cannot run what is asked for.
     """
@@ -224,9 +225,11 @@ def _class_attributes(classes, clustering, mode):
         )
     attributes = []
     for name in classes:
-        given = clustering["classes"].get(name)
+        given = clustering.get("classes", {}).get(name)
         if given is None:
             raise DeepStreamError(f"clustering: no entry for class {name!r}")
+        if mode != NMS:
+            given = {**given, **clustering.get("dbscan", {}).get(name, {})}
         missing = [key for key in _CLUSTER_KEYS[mode] if key not in given and key != "topk"]
         if missing:
             raise DeepStreamError(f"clustering: class {name!r} lacks {', '.join(missing)}")

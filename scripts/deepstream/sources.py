@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, Full, Queue
 
 import av
@@ -51,6 +52,18 @@ def frames(source: Source, *, threads: int = 1) -> Iterator[tuple[float, av.Vide
             yield from _decode(container, stream, source.drop_frame_interval)
         except av.FFmpegError as error:
             raise DeepStreamError(f"{source.location}: {_reason(error)}") from error
+
+
+def video_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a video file, made even; DeepStreamError when it holds none."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DeepStreamError(f"{path}: holds no video stream")
+            context = container.streams.video[0].codec_context
+            return context.width // 2 * 2, context.height // 2 * 2
+    except (av.FFmpegError, OSError) as error:
+        raise DeepStreamError(f"{path}: cannot be opened: {_reason(error)}") from error
 
 
 def _open(source):

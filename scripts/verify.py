@@ -1,0 +1,254 @@
+"""Compares the rendered DeepStream configs with the toolkit on fold 0, under the same clustering.
+
+One side is the toolkit's evaluation of its own model with NMS; the other reads the very files that
+go to the device and takes the exported model through nvinfer's steps. A config that changes the
+answer, by swapped sizes, wrong scaling or skipped clustering, shows as a loss of mAP.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from deepstream import appconfig, inferconfig
+from deepstream.clustering import overlaps
+from deepstream.detector import Detector
+from deepstream.errors import DeepStreamError
+from deepstream.evaluation import Scorer, check_classes, detect, figures, load_samples
+from deepstream.job import reported, write_json
+from deepstream.render import BENCHMARK, VIDEO
+from detectnet_v2 import spec_pb2
+from detectnet_v2.dataset import Sample, target_classes
+from detectnet_v2.evaluate import evaluate
+from detectnet_v2.postprocess import Detections
+
+log = logging.getLogger("deepstream")
+
+# Two boxes are the same when they overlap by this much and their confidence differs by no more.
+SAME_IOU = 0.9
+SAME_CONFIDENCE = 0.05
+# Average precision hardly notices boxes that come after all true ones, such as the raw grid cells
+# of skipped clustering; so boxes that one side has alone count as well.
+MAX_SHARE_OF_BOXES_ALONE = 0.1
+
+
+def verify(
+    release: str | Path,
+    *,
+    model: str | Path,
+    spec: str | Path,
+    clustering: str | Path,
+    max_parity_drop: float = 1.0,
+    toolkit_metrics: str | Path | None = None,
+) -> dict[str, Any]:
+    """Run fold 0 through a release folder and through the toolkit; return what parity.json holds.
+
+    Args:
+        release: rendered folder with the app configs, the nvinfer config, labels and the model.
+        model: the toolkit's own model file (.hdf5 or .onnx).
+        spec: evaluation spec whose validation samples are compared.
+        clustering: clustering.json: the numbers that both sides should use.
+        max_parity_drop: points of mAP that the release may lose. `passed` tells whether it stays
+            within that, and no more than MAX_SHARE_OF_BOXES_ALONE of the boxes have no counterpart.
+        toolkit_metrics: metrics.json of the toolkit's evaluation with its own clustering (DBSCAN),
+            for the gap that is reported and judged by nobody.
+
+    Raises:
+        DeepStreamError: a config cannot be run, or its labels are not the model's classes.
+        DetectNetError: the model, the spec or its data cannot be used.
+    """
+    release = Path(release)
+    experiment, samples = load_samples(Path(spec))
+    config = read_release(release)
+    check_classes(config, experiment)
+    numbers = json.loads(Path(clustering).read_text(encoding="utf-8"))["classes"]
+    desk = detect(Detector(config, threads=1), samples)
+    score = Scorer(experiment, samples)
+    desk_figures = figures(score(desk))
+    reference = evaluate(with_nms(experiment, numbers), Path(model), samples)
+    toolkit_figures = figures(reference.evaluation)
+    drop = toolkit_figures["mAP"] - desk_figures["mAP"]
+    agreed = agreement(reference.detections, desk, samples)
+    result = {
+        "release": release.name,
+        "images": len(samples),
+        "toolkit": toolkit_figures,
+        "deepstream": desk_figures,
+        "drop": round(drop, 4),
+        "max_parity_drop": max_parity_drop,
+        "passed": bool(
+            drop <= max_parity_drop and agreed["share_of_boxes_alone"] <= MAX_SHARE_OF_BOXES_ALONE
+        ),
+        "agreement": agreed,
+        "clustering": {"algorithm": "NMS", "classes": numbers},
+    }
+    if toolkit_metrics is not None:
+        own = json.loads(Path(toolkit_metrics).read_text(encoding="utf-8"))
+        result["toolkit_own_clustering"] = {
+            "mAP": own["mAP"],
+            "average_precision": own["average_precision"],
+            "gap": round(own["mAP"] - desk_figures["mAP"], 4),
+        }
+    return result
+
+
+def read_release(release: Path) -> inferconfig.InferConfig:
+    """Read a release as deepstream-app would, and return its detector's config.
+
+    Raises DeepStreamError when an app config cannot run here or names different detectors.
+    """
+    configs = []
+    for name in (BENCHMARK, VIDEO):
+        gie = appconfig.load(release / name).gie
+        if gie is None:
+            raise DeepStreamError(f"{release / name}: [primary-gie] is not enabled")
+        configs.append(inferconfig.load(gie.config_file, overrides=gie.overrides))
+    if configs[0] != configs[1]:
+        raise DeepStreamError(f"{release}: {BENCHMARK} and {VIDEO} run different detectors")
+    return configs[0]
+
+
+def with_nms(
+    experiment: spec_pb2.Experiment, numbers: dict[str, dict[str, float]]
+) -> spec_pb2.Experiment:
+    """Return the spec with the toolkit's NMS set to nvinfer's numbers, and NVIDIA's slips off."""
+    changed = spec_pb2.Experiment()
+    changed.CopyFrom(experiment)
+    changed.native.postprocessing = spec_pb2.NativeConfig.CORRECTED
+    for name in target_classes(experiment):
+        if name not in numbers:
+            raise DeepStreamError(f"clustering.json: no entry for class {name!r}")
+        config = changed.postprocessing_config.target_class_config[name].clustering_config
+        config.clustering_algorithm = spec_pb2.ClusteringConfig.NMS
+        config.coverage_threshold = numbers[name]["pre-cluster-threshold"]
+        config.nms_iou_threshold = numbers[name]["nms-iou-threshold"]
+        config.nms_confidence_threshold = numbers[name]["post-cluster-threshold"]
+    return changed
+
+
+def agreement(
+    toolkit: Sequence[Sequence[Detections]],
+    desk: Sequence[Sequence[Detections]],
+    samples: Sequence[Sample],
+) -> dict[str, Any]:
+    """Compare two sets of detections box by box and image by image.
+
+    Boxes are paired within image and class, best overlap first; a pair agrees with an IoU of
+    SAME_IOU or more and a confidence within SAME_CONFIDENCE. An image agrees when all its boxes do.
+    """
+    pairs: list[tuple[float, float]] = []
+    only_toolkit = only_desk = agreeing = 0
+    worst: list[tuple[int, str]] = []
+    for sample, ours, theirs in zip(samples, toolkit, desk, strict=True):
+        disagreements = 0
+        for mine, other in zip(ours, theirs, strict=True):
+            matched = _pair(mine, other)
+            same = sum(
+                iou >= SAME_IOU and difference <= SAME_CONFIDENCE for iou, difference in matched
+            )
+            only_toolkit += len(mine[0]) - len(matched)
+            only_desk += len(other[0]) - len(matched)
+            disagreements += len(mine[0]) + len(other[0]) - len(matched) - same
+            pairs += matched
+        agreeing += disagreements == 0
+        if disagreements:
+            worst.append((disagreements, sample.frame_id))
+    ious, differences = np.array(pairs).reshape(-1, 2).T
+    alone = only_toolkit + only_desk
+    return {
+        "images_that_agree": agreeing,
+        "share_of_images": round(agreeing / len(samples), 4),
+        "pairs": len(pairs),
+        "only_toolkit": only_toolkit,
+        "only_deepstream": only_desk,
+        "share_of_boxes_alone": round(alone / max(len(pairs) + alone, 1), 4),
+        "mean_iou": round(float(ious.mean()), 4) if len(pairs) else None,
+        "mean_confidence_difference": round(float(differences.mean()), 4) if len(pairs) else None,
+        "worst_images": [frame for _, frame in sorted(worst, reverse=True)[:10]],
+    }
+
+
+def _pair(ours: Detections, theirs: Detections) -> list[tuple[float, float]]:
+    """Pair boxes one to one by an IoU of at least one half: (IoU, difference of confidence)."""
+    (boxes, confidence), (others, other_confidence) = ours, theirs
+    if not len(boxes) or not len(others):
+        return []
+    iou = overlaps(np.asarray(boxes, np.float32), np.asarray(others, np.float32))
+    pairs, taken, other_taken = [], set(), set()
+    for place in np.argsort(-iou, axis=None):
+        first, second = divmod(int(place), len(others))
+        if iou[first, second] < 0.5:
+            break
+        if first in taken or second in other_taken:
+            continue
+        taken.add(first)
+        other_taken.add(second)
+        difference = abs(float(confidence[first]) - float(other_confidence[second]))
+        pairs.append((float(iou[first, second]), difference))
+    return pairs
+
+
+def table(result: dict[str, Any]) -> str:
+    """Lay out both sides, class by class, for the log and for the message of a failure."""
+    ours, theirs = result["toolkit"], result["deepstream"]
+    rows = [("mAP", ours["mAP"], theirs["mAP"])]
+    rows += [
+        (f"AP {name}", value, theirs["average_precision"][name])
+        for name, value in ours["average_precision"].items()
+    ]
+    lines = [
+        f"{result['release']}: {result['images']} images of fold 0, NMS on both sides",
+        f"{'':<16}{'toolkit':>10}{'DeepStream':>12}{'drop':>8}",
+    ]
+    lines += [f"{name:<16}{a:>10.2f}{b:>12.2f}{a - b:>8.2f}" for name, a, b in rows]
+    same = result["agreement"]
+    lines.append(
+        f"{100 * same['share_of_images']:.1f} % of the images agree box by box; "
+        f"{same['only_toolkit']} boxes only of the toolkit, "
+        f"{same['only_deepstream']} only of DeepStream"
+    )
+    if own := result.get("toolkit_own_clustering"):
+        lines.append(
+            f"toolkit with its own clustering: mAP {own['mAP']:.2f}, {own['gap']:+.2f} points"
+        )
+    return "\n".join(lines)
+
+
+def check(result: dict[str, Any]) -> None:
+    """Raise DeepStreamError when the release loses mAP or shows other boxes than the toolkit."""
+    if result["passed"]:
+        return
+    reasons = []
+    if result["drop"] > result["max_parity_drop"]:
+        reasons.append(
+            f"lose {result['drop']:.2f} points of mAP, export.max_parity_drop allows "
+            f"{result['max_parity_drop']:g}"
+        )
+    alone = result["agreement"]["share_of_boxes_alone"]
+    if alone > MAX_SHARE_OF_BOXES_ALONE:
+        reasons.append(
+            f"have {result['agreement']['only_deepstream']} boxes that the toolkit has not and "
+            f"lack {result['agreement']['only_toolkit']} of its ({100 * alone:.0f} % of all, "
+            f"{100 * MAX_SHARE_OF_BOXES_ALONE:.0f} % allowed)"
+        )
+    told = " and ".join(reasons)
+    raise DeepStreamError(
+        f"{result['release']}: the rendered configs {told}; the table is in the log"
+    )
+
+
+if __name__ == "__main__":
+    with reported(snakemake.log[0]) as job_log:
+        parity = verify(
+            Path(snakemake.input.config).parent,
+            model=snakemake.input.model,
+            spec=snakemake.input.spec,
+            clustering=snakemake.input.clustering,
+            max_parity_drop=snakemake.params.max_parity_drop,
+            toolkit_metrics=snakemake.input.get("metrics"),
+        )
+        job_log.info("%s", table(parity))
+        check(parity)
+        write_json(parity, snakemake.output[0])

@@ -1,0 +1,321 @@
+"""Tuning, verification and the desk run, on labelled pictures that the model understands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from deepstream.errors import DeepStreamError
+from deploy_local import deploy_local
+from detectnet_v2.cli import main as detectnet_v2
+from ds_config import write_configs
+from tune_clustering import table as tuning_table
+from tune_clustering import tune_clustering
+from verify import check, table, verify
+
+IMAGES = 24
+
+CLASS_SPEC = """
+dataset_config {{ target_class_mapping {{ key: "{name}" value: "{name}" }} }}
+postprocessing_config {{ target_class_config {{ key: "{name}" value {{ clustering_config {{
+  coverage_threshold: 0.5 dbscan_eps: 0.7 dbscan_min_samples: 0.05
+  minimum_bounding_box_height: 4 }} }} }} }}
+evaluation_config {{
+  minimum_detection_ground_truth_overlap {{ key: "{name}" value: 0.5 }}
+  evaluation_box_config {{ key: "{name}" value {{ maximum_height: 9999 maximum_width: 9999 }} }} }}
+cost_function_config {{ target_classes {{ name: "{name}" class_weight: 1.0
+  coverage_foreground_weight: 0.05
+  objectives {{ name: "cov" initial_weight: 1.0 weight_target: 1.0 }}
+  objectives {{ name: "bbox" initial_weight: 10.0 weight_target: 10.0 }} }} }}
+bbox_rasterizer_config {{ target_class_config {{ key: "{name}" value {{ cov_center_x: 0.5
+  cov_center_y: 0.5 cov_radius_x: 0.4 cov_radius_y: 0.4 bbox_min_radius: 1.0 }} }} }}
+"""
+SPEC = """
+dataset_config {{
+  data_sources {{ tfrecords_path: "{root}/tfrecords/set*" image_directory_path: "{root}" }}
+  image_extension: "png"
+  {validation}
+}}
+augmentation_config {{
+  preprocessing {{ output_image_width: {width} output_image_height: {height}
+    output_image_channel: 3 min_bbox_width: 1.0 min_bbox_height: 1.0 }}
+  spatial_augmentation {{ zoom_min: 1.0 zoom_max: 1.0 }}
+  color_augmentation {{}}
+}}
+model_config {{ num_layers: 18 use_batch_norm: true arch: "resnet"
+  objective_set {{ bbox {{ scale: 35.0 offset: 0.5 }} cov {{}} }} }}
+evaluation_config {{ validation_period_during_training: 1 first_validation_epoch: 1
+  average_precision_mode: SAMPLE }}
+cost_function_config {{ enable_autoweighting: true
+  max_objective_weight: 0.9999 min_objective_weight: 0.0001 }}
+training_config {{ batch_size_per_gpu: 4 num_epochs: 1
+  learning_rate {{ soft_start_annealing_schedule {{ min_learning_rate: 5e-06
+    max_learning_rate: 5e-04 soft_start: 0.1 annealing: 0.7 }} }}
+  regularizer {{ type: L1 weight: 3e-09 }}
+  optimizer {{ adam {{ epsilon: 1e-08 beta1: 0.9 beta2: 0.999 }} }}
+  checkpoint_interval: 10 }}
+bbox_rasterizer_config {{ deadzone_radius: 0.67 }}
+"""
+CONVERT = """
+kitti_config {{ root_directory_path: "{root}" image_dir_name: "images" label_dir_name: "labels"
+  image_extension: ".png" partition_mode: "random" num_partitions: 2 val_split: 50
+  num_shards: 1 }}
+image_directory_path: "{root}"
+"""
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory, synthetic) -> Path:
+    """Spec of 24 pictures with one to three squares each, half of them the validation fold."""
+    root = tmp_path_factory.mktemp("labelled")
+    for folder in ("images", "labels", "tfrecords"):
+        (root / folder).mkdir()
+    random = np.random.default_rng(3)
+    cells = [(x, y) for x in range(0, 257, 64) for y in range(0, 129, 64)]
+    for number in range(IMAGES):
+        chosen = random.permutation(len(cells))[: 1 + number % 3]
+        squares, lines = [], []
+        for index in chosen:
+            x, y = cells[index]
+            # A square that is a little off the grid has coverage below 1, as in real life.
+            x, y = x + int(random.integers(0, 4)), y + int(random.integers(0, 4))
+            kind = int(random.integers(2))
+            squares.append((x, y, (synthetic.red, synthetic.green)[kind]))
+            box = f"{x}.00 {y}.00 {x + synthetic.side}.00 {y + synthetic.side}.00"
+            lines.append(f"{synthetic.classes[kind]} 0 0 0 {box} 0 0 0 0 0 0 0\n")
+        image = cv2.cvtColor(synthetic.picture(squares), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(root / f"images/{number:03d}.png"), image)
+        (root / f"labels/{number:03d}.txt").write_text("".join(lines))
+    (root / "convert.txt").write_text(CONVERT.format(root=root))
+    arguments = ["-d", str(root / "convert.txt"), "-o", str(root / "tfrecords/set")]
+    assert detectnet_v2(["dataset_convert", *arguments]) == 0
+    text = SPEC.format(
+        root=root, width=synthetic.width, height=synthetic.height, validation="validation_fold: 0"
+    )
+    text += "".join(CLASS_SPEC.format(name=name) for name in synthetic.classes)
+    (root / "spec.txt").write_text(text)
+    return root / "spec.txt"
+
+
+@pytest.fixture
+def numbers(tmp_path, synthetic) -> Path:
+    """A clustering.json that suits the model."""
+    path = tmp_path / "clustering.json"
+    path.write_text(json.dumps(synthetic.clustering()))
+    return path
+
+
+@pytest.fixture
+def compared(tmp_path, labelled, numbers):
+    """Verify a release against a model file."""
+
+    def compare(release: Path, model: Path, **options):
+        return verify(release, model=model, spec=labelled, clustering=numbers, **options)
+
+    return compare
+
+
+def test_sound_configs_agree_with_the_toolkit(release, squares, compared, tmp_path):
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps({"mAP": 91.5, "average_precision": {"mask": 91.0}}))
+    result = compared(release(), squares, toolkit_metrics=metrics)
+    assert result["images"] == IMAGES // 2
+    assert result["toolkit"]["mAP"] > 90
+    assert abs(result["drop"]) < 0.5 and result["passed"]
+    assert result["agreement"]["share_of_images"] == 1.0
+    assert result["agreement"]["only_toolkit"] == result["agreement"]["only_deepstream"] == 0
+    assert result["toolkit_own_clustering"]["gap"] == pytest.approx(
+        91.5 - result["deepstream"]["mAP"], abs=1e-3
+    )
+    check(result)
+    assert "100.0 % of the images agree" in table(result)
+
+
+def edit(folder: Path, old: str, new: str) -> Path:
+    path = folder / "config_infer_primary.txt"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # The recipe's two: dims are C;H;W, and DBSCAN does not run without minBoxes.
+        (
+            "infer-dims=3;192;320",
+            "input-dims=3;320;192;0",
+            r"lose \d+\.\d\d points of mAP.* allows 1",
+        ),
+        ("cluster-mode=2", "cluster-mode=1", r"have \d+ boxes that the toolkit has not and lack 0"),
+        ("net-scale-factor=0.0039215697906911373", "net-scale-factor=1", "have"),
+        ("model-color-format=0", "model-color-format=1", "lose"),
+        ("pre-cluster-threshold=0.6", "pre-cluster-threshold=0.999999", "lose"),
+    ],
+)
+def test_planted_defects_are_caught(release, compared, synthetic, tmp_path, old, new, message):
+    """Also where the network would take any size, as the recipe's UFF did."""
+    model = synthetic.square_model(tmp_path / "any.onnx", width=None, height=None)
+    reference = synthetic.square_model(tmp_path / "fixed.onnx")
+    folder = edit(release(), old, new)
+    (folder / "model.onnx").write_bytes(model.read_bytes())
+    result = compared(folder, reference)
+    assert not result["passed"]
+    with pytest.raises(DeepStreamError, match=message):
+        check(result)
+
+
+def test_swapped_labels_are_caught(release, squares, compared):
+    folder = release()
+    (folder / "labels.txt").write_text("no-mask\nmask\n")
+    with pytest.raises(DeepStreamError, match="trained on mask, no-mask in this order"):
+        compared(folder, squares)
+
+
+def test_apps_that_run_different_detectors_are_caught(release, squares, compared):
+    folder = release()
+    text = (folder / "app_video.txt").read_text()
+    (folder / "app_video.txt").write_text(text.replace("plugin-type=0", "interval=3"))
+    with pytest.raises(DeepStreamError, match=r"app\.txt and app_video\.txt run different"):
+        compared(folder, squares)
+
+
+def test_disagreement_is_counted_box_by_box(release, squares, compared):
+    """A class without detections on the desk: its boxes are the toolkit's alone."""
+    folder = edit(release(), "[class-attrs-1]\npre-cluster-threshold=0.6",
+                  "[class-attrs-1]\npre-cluster-threshold=1.5")  # fmt: skip
+    result = compared(folder, squares)
+    assert result["deepstream"]["average_precision"]["no-mask"] == 0
+    assert result["agreement"]["only_toolkit"] > 0
+    assert result["agreement"]["only_deepstream"] == 0
+    assert 0 < result["agreement"]["images_that_agree"] < IMAGES // 2
+    assert len(result["agreement"]["worst_images"]) >= 1
+
+
+def test_tuning_beats_the_defaults(squares, labelled, synthetic, tmp_path):
+    """nvinfer's 0.2 lets the diagonal cells through; the search finds a clean set of numbers."""
+    found = tune_clustering(squares, labelled, labelled)
+    fold = found["fold0"]
+    assert fold["tuned"]["mAP"] >= fold["nvinfer_defaults"]["mAP"]
+    assert fold["tuned"]["mAP"] > 95
+    assert min(fold["tuned"]["precision"].values()) > 0.95
+    assert fold == found["val"]
+    for name in synthetic.classes:
+        chosen = found["classes"][name]
+        assert chosen["pre-cluster-threshold"] == chosen["post-cluster-threshold"] > 0.4
+        assert chosen["topk"] == 10
+        assert found["dbscan"][name]["minBoxes"] >= 1
+        assert found["working_points"][name]["best_f1"]["f1"] > 0.95
+    assert "tuned_dbscan" in tuning_table(found)
+    # What it writes is what the renderer takes.
+    (tmp_path / "clustering.json").write_text(json.dumps(found))
+
+
+def test_tuned_threshold_for_f1(squares, labelled):
+    found = tune_clustering(squares, labelled, None, objective="f1")
+    for points in found["working_points"].values():
+        assert points["chosen"] == points["best_f1"]
+    assert "val" not in found
+    with pytest.raises(DeepStreamError, match="objective 'recall': known are ap, f1"):
+        tune_clustering(squares, labelled, None, objective="recall")
+
+
+def test_ds_config_lays_out_a_release(squares, clip, numbers, synthetic, tmp_path, repository):
+    written = write_configs(
+        tmp_path / "release",
+        device="local",
+        settings=None,
+        model="chosen",
+        engine="gpu",
+        classes=synthetic.classes,
+        onnx=squares,
+        clustering=numbers,
+        templates=repository / "ds_configs",
+        clip=clip,
+    )
+    assert sorted(path.name for path in written) == [
+        "app.txt",
+        "app_camera_csi.txt",
+        "app_camera_rtsp.txt",
+        "app_camera_v4l2.txt",
+        "app_video.txt",
+        "clip.mp4",
+        "config_infer_primary.txt",
+        "labels.txt",
+        "model.onnx",
+    ]
+    assert sorted((tmp_path / "release").iterdir()) == sorted(written)
+    text = (tmp_path / "release/app.txt").read_text()
+    assert f"width={synthetic.width}\nheight={synthetic.height}" in text
+
+
+def test_ds_config_for_a_board_names_its_own_clip(
+    squares, numbers, synthetic, tmp_path, repository
+):
+    calibration = tmp_path / "calibration.trt8.5.2.bin"
+    calibration.write_text("TRT-8502-EntropyCalibration2\n")
+    arguments = {
+        "device": "door",
+        "model": "chosen",
+        "engine": "dla0",
+        "classes": synthetic.classes,
+        "onnx": squares,
+        "clustering": numbers,
+        "templates": repository / "ds_configs",
+        "calibration": calibration,
+    }
+    settings = {"board": "xavier", "precision": "int8", "host": "door.lan", "streams": 4}
+    write_configs(tmp_path / "release", settings=settings, **arguments)
+    app = (tmp_path / "release/app.txt").read_text()
+    assert "uri=file:///opt/nvidia/deepstream/deepstream/samples/streams/" in app
+    assert "num-sources=4" in app and "width=1920" in app
+    infer = (tmp_path / "release/config_infer_primary.txt").read_text()
+    assert "int8-calib-file=calibration.trt8.5.2.bin" in infer and "batch-size=4" in infer
+    assert (tmp_path / "release/calibration.trt8.5.2.bin").is_file()
+
+
+def test_desk_run_leaves_a_video_dumps_and_figures(release, tmp_path):
+    folder = release(perf_interval_s=1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text('{"mAP": 80.5}')
+    output = tmp_path / "deployed/local/benchmark.json"
+    deploy_local({"chosen-gpu": folder}, output, metrics={"chosen": metrics}, duration_s=2.2)
+    result = json.loads(output.read_text())
+    (case,) = result["cases"]
+    assert (case["model"], case["engine"], case["precision"]) == ("chosen", "gpu", "fp32")
+    assert case["fps"]["total"] > 0 and len(case["fps"]["per_stream"]) == 1
+    assert case["fps"]["samples"] >= 1
+    assert case["video"]["frames"] == 6
+    assert case["video"]["boxes"] == {"mask": 6, "no-mask": 6}
+    assert result["map_percent"] == {"chosen": 80.5}
+    logs = output.parent / "chosen-gpu"
+    with av.open(str(logs / "video.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 6
+    assert len(list((logs / "kitti").iterdir())) == 6
+    assert "**PERF" in (logs / "measure.log").read_text()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_desk_run_says_why_it_failed(release, tmp_path):
+    folder = edit(release(), "infer-dims=3;192;320", "infer-dims=3;320;192")
+    output = tmp_path / "deployed/local/benchmark.json"
+    with pytest.raises(DeepStreamError, match=r"swapped\? \(deepstream-app ended with 255, log"):
+        deploy_local({"chosen-gpu": folder}, output, metrics={})
+    assert not output.exists()
+
+
+def test_package_runs_as_a_module(repository):
+    done = subprocess.run(
+        [sys.executable, "-m", "deepstream", "--version"],
+        cwd=repository / "scripts",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("deepstream-app version ")
