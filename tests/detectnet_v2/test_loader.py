@@ -94,7 +94,7 @@ def test_the_order_can_be_entered_anywhere():
 
 
 def test_a_batch_larger_than_the_set_is_refused():
-    with pytest.raises(DetectNetError, match="batch_size_per_gpu is 16.*only 10 training images"):
+    with pytest.raises(DetectNetError, match=r"batch_size_per_gpu is 16.*only 10 training images"):
         TrainingOrder(10, 16, seed=0)
 
 
