@@ -1,0 +1,168 @@
+"""The command line: tasks, flags, exit status, what is printed."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+from detectnet_v2 import cli, status
+from detectnet_v2.errors import DetectNetError
+
+
+@pytest.fixture
+def task(monkeypatch):
+    """A function that puts another function in the place of dataset_convert's work."""
+    from detectnet_v2 import dataset_convert
+
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    return lambda run: monkeypatch.setattr(dataset_convert, "run", run)
+
+
+CONVERT = ["dataset_convert", "-d", "spec", "-o", "out"]
+
+
+def test_help_names_the_tasks_and_loads_nothing_heavy(repository):
+    script = (
+        "import sys; from detectnet_v2 import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit as error: assert error.code == 0\n"
+        "print([m for m in ('torch', 'numpy', 'google.protobuf', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=repository / "scripts",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in cli.TASKS:
+        assert name in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(cli.TASKS))
+def test_every_task_has_help(name, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main([name, "--help"])
+    assert error.value.code == 0
+    assert f"detectnet_v2 {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["dataset_convert"], [*CONVERT, "--unknown"]])
+def test_a_wrong_command_line_ends_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(argv)
+    assert error.value.code == 2
+    assert "usage: detectnet_v2" in capsys.readouterr().err
+
+
+def test_success_and_the_module_as_a_program(task, capsys):
+    task(lambda args: 0)
+    assert cli.main(CONVERT) == 0
+    assert capsys.readouterr().out == "Execution status: PASS\n"
+
+
+def test_each_problem_is_a_line(task, capsys):
+    def fail(args):
+        raise DetectNetError("a: 1 is wrong\nb: 2 is wrong")
+
+    task(fail)
+    assert cli.main(CONVERT) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "detectnet_v2 dataset_convert: a: 1 is wrong",
+        "detectnet_v2 dataset_convert: b: 2 is wrong",
+    ]
+    assert captured.out == "Execution status: FAIL\n"
+
+
+def test_an_interrupt_is_no_success(task, capsys):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    task(interrupt)
+    assert cli.main(CONVERT) == cli.INTERRUPTED
+    assert capsys.readouterr().out == "Execution status: FAIL\n"
+
+
+def test_a_full_gpu_is_explained(task, capsys):
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    def fill(args):
+        raise OutOfMemoryError("tried to allocate")
+
+    task(fill)
+    assert cli.main(CONVERT) == 1
+    assert "ran out of GPU memory: lower the batch size" in capsys.readouterr().err
+
+
+def test_errors_of_the_program_keep_their_traceback(task, capsys):
+    def err(args):
+        raise RuntimeError("a mistake of ours")
+
+    task(err)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main(CONVERT)
+    assert capsys.readouterr().out == "Execution status: FAIL\n"
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_the_wrappers_flags_before_and_after_the_task(task, after, monkeypatch):
+    seen = []
+    task(lambda args: seen.append(args) or 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    flags = ["--gpus", "1", "--gpu_index", "2", "--num_processes", "-1", "--launch_cuda_blocking"]
+    argv = [*CONVERT, *flags] if after else [*flags, *CONVERT]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "")
+    assert cli.main(argv) == 0
+    assert seen[0].gpus == 1
+    assert cli.os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    assert cli.os.environ["CUDA_LAUNCH_BLOCKING"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gpus", "2"], "--gpus 2: only train runs on several GPUs"),
+        (["--gpus", "0"], "--gpus 0: at least 1"),
+        (["--use_amp"], "--use_amp: only train has mixed precision"),
+    ],
+)
+def test_flags_of_train_only(task, capsys, flags, message):
+    task(lambda args: 0)
+    assert cli.main([*CONVERT, *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_log_file_takes_what_is_printed(task, capsys, tmp_path):
+    task(lambda args: print("from the task") or 0)
+    path = tmp_path / "logs/log.txt"
+    assert cli.main([*CONVERT, "--log_file", str(path)]) == 0
+    assert cli.main([*CONVERT, "--log_file", str(path)]) == 0
+    assert path.read_text() == "from the task\n" * 2
+    assert capsys.readouterr().out == "Execution status: PASS\n" * 2
+
+
+def test_status_json(tmp_path):
+    with status.task_status(tmp_path, "Work") as log:
+        log.kpi = {"mAP": 1.5}
+        log.graphical = {"loss": 0.5}
+        log.write("half", epoch=1, max_epoch=2, eta="0:00:10")
+    lines = [json.loads(line) for line in (tmp_path / "status.json").open()]
+    assert [line["status"] for line in lines] == ["STARTED", "RUNNING", "SUCCESS"]
+    assert lines[1]["message"] == "half"
+    assert lines[1]["verbosity"] == "INFO"
+    assert (lines[1]["epoch"], lines[1]["eta"]) == (1, "0:00:10")
+    assert lines[2]["kpi"] == {"mAP": 1.5}
+    month, day, year = (int(part) for part in lines[0]["date"].split("/"))
+    assert 1 <= month <= 12 < year
+    assert 1 <= day <= 31
+    assert len(lines[0]["time"].split(":")) == 3
+    with pytest.raises(DetectNetError), status.task_status(tmp_path, "Work", append=True):
+        raise DetectNetError("no good")
+    lines = [json.loads(line) for line in (tmp_path / "status.json").open()]
+    assert len(lines) == 5
+    assert (lines[-1]["status"], lines[-1]["message"]) == ("FAILURE", "no good")

@@ -1,0 +1,202 @@
+"""The task inference on images, folders and videos with known detections."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from detectnet_v2 import cli, inference, overlay, spec
+from detectnet_v2.errors import DetectNetError
+from PIL import Image
+
+LINE = "{} 0.00 0 0.00 {:.3f} {:.3f} {:.3f} {:.3f} 0.00 0.00 0.00 0.00 0.00 0.00 0.00 {}"
+
+
+@pytest.fixture
+def write_spec(repository, tmp_path, color_detector):
+    """A function that writes the recipe's inference spec for the colour detector."""
+
+    def write(*replacements):
+        source = repository / "tests/detectnet_v2/specs/tlt2_inference_tlt.txt"
+        text = source.read_text()
+        model = "/home/detectnet_v2/experiment_dir_retrain/weights/resnet18_detector_pruned.tlt"
+        for old, new in (
+            ("image_width: 960", "image_width: 160"),
+            ("image_height: 544", "image_height: 96"),
+            ("confidence_threshold: 0.9", "confidence_threshold: 0.5"),
+            ("coverage_threshold: 0.00", "coverage_threshold: 0.5"),
+            ("batch_size: 16", "batch_size: 2"),
+            (model, str(color_detector)),
+            *replacements,
+        ):
+            assert old in text, old
+            text = text.replace(old, new)
+        path = tmp_path / "inference.txt"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """A function that runs the command line: exit status and standard error."""
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+
+    def call(*arguments):
+        status = cli.main(["inference", *map(str, arguments)])
+        return status, capsys.readouterr().err
+
+    return call
+
+
+def test_a_folder_of_images(run, write_spec, paint, tmp_path):
+    folder = tmp_path / "in"
+    paint(folder / "b.png", {"mask": [(1, 1)], "no-mask": [(3, 4)]})
+    paint(folder / "a.PNG", {})
+    paint(folder / "c.bmp", {"mask": [(1, 1)]})
+    assert run("-e", write_spec(), "-i", folder, "-r", tmp_path / "r", "-k", "key") == (0, "")
+    assert sorted(
+        str(item.relative_to(tmp_path / "r")) for item in (tmp_path / "r").rglob("*")
+    ) == [
+        "images_annotated",
+        "images_annotated/a.PNG",
+        "images_annotated/b.png",
+        "labels",
+        "labels/a.txt",
+        "labels/b.txt",
+        "status.json",
+    ]
+    assert (tmp_path / "r/labels/a.txt").read_text() == ""
+    assert (tmp_path / "r/labels/b.txt").read_text().splitlines() == [
+        LINE.format("mask", 16, 16, 32, 32, "0.881"),
+        LINE.format("no-mask", 48, 64, 64, 80, "0.881"),
+    ]
+    status = [json.loads(line)["status"] for line in (tmp_path / "r/status.json").open()]
+    assert status == ["STARTED", "SUCCESS"]
+    with Image.open(tmp_path / "r/images_annotated/b.png") as image:
+        # Lines of the class's colour grow outwards: four of them from the box.
+        assert [image.getpixel((place, 30)) for place in (11, 13, 16, 35)] == [
+            (0, 0, 0),
+            (0, 255, 0),
+            (0, 255, 0),
+            (0, 255, 0),
+        ]
+        assert image.getpixel((45, 72)) == (255, 0, 0)
+
+
+def test_one_image_is_stretched_and_its_boxes_are_scaled_back(run, write_spec, paint, tmp_path):
+    path = tmp_path / "wide.png"
+    paint(path, {"mask": [(2, 1)]})
+    with Image.open(path) as image:
+        image.resize((640, 192), Image.Resampling.NEAREST).save(path)
+    assert run("-e", write_spec(), "-i", path, "-r", tmp_path / "r", "-b", 5)[0] == 0
+    (line,) = (tmp_path / "r/labels/wide.txt").read_text().splitlines()
+    assert line.startswith("mask 0.00 0 0.00 128.000 32.000 192.000 64.000 ")
+    with Image.open(tmp_path / "r/images_annotated/wide.png") as image:
+        assert image.size == (640, 192)
+
+
+def test_what_the_spec_leaves_out(run, write_spec, paint, tmp_path):
+    paint(tmp_path / "in/a.png", {"mask": [(1, 1)], "no-mask": [(3, 4)]})
+    path = write_spec(
+        ("disable_overlay: false", 'disable_overlay: true postproc_classes: "no-mask"'),
+        ('output_map: "no-mask"', 'output_map: "bare"'),
+    )
+    assert run("-e", path, "-i", tmp_path / "in", "-o", tmp_path / "r")[0] == 0
+    assert not (tmp_path / "r/images_annotated").exists()
+    (line,) = (tmp_path / "r/labels/a.txt").read_text().splitlines()
+    assert line.startswith("bare ")
+    path = write_spec(("kitti_dump: true", "kitti_dump: false"))
+    assert run("-e", path, "-i", tmp_path / "in", "-r", tmp_path / "r2")[0] == 0
+    assert not (tmp_path / "r2/labels").exists()
+
+
+def test_a_class_of_the_default_entry_keeps_its_name(write_spec):
+    settings = spec.load_inference(write_spec(('key:"no-mask"', 'key:"other"')))
+    styles = overlay.class_styles(settings)
+    assert [(style.name, style.color) for style in styles] == [
+        ("mask", (0, 255, 0)),
+        ("no-mask", (255, 255, 255)),
+    ]
+
+
+def test_boxes_are_clipped_to_the_frame_before_they_are_scaled():
+    boxes = np.array([[-10, 20, 200, 50], [170, 10, 180, 20]], np.float32)
+    moved = overlay.to_frame(boxes, (160, 96), (320, 96))
+    assert moved.tolist() == [[0, 20, 320, 50], [320, 10, 320, 20]]
+
+
+def test_a_damaged_image_does_not_keep_the_others_from_being_done(run, write_spec, paint, tmp_path):
+    for name in ("a", "c"):
+        paint(tmp_path / "in" / f"{name}.png", {"mask": [(1, 1)]})
+    (tmp_path / "in/b.jpg").write_bytes(b"\xff\xd8\xff")
+    status, errors = run("-e", write_spec(), "-i", tmp_path / "in", "-r", tmp_path / "r")
+    assert status == 1
+    assert len(errors.splitlines()) == 1
+    assert "b.jpg" in errors
+    assert sorted(item.name for item in (tmp_path / "r/labels").iterdir()) == ["a.txt", "c.txt"]
+
+
+def test_a_video(run, write_spec, tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for number in range(3):
+            pixels = np.zeros((96, 160, 3), np.uint8)
+            pixels[16:32, 16 * number : 16 * number + 16] = 255, 0, 0
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    # The colours of a video are not exact.
+    path_of_spec = write_spec(("coverage_threshold: 0.5", "coverage_threshold: 0.4"))
+    assert run("-e", path_of_spec, "-i", path, "-r", tmp_path / "r")[0] == 0
+    for number in range(3):
+        text = (tmp_path / f"r/labels/clip/{number:06d}.txt").read_text()
+        (line,) = [line for line in text.splitlines() if line.startswith("mask")]
+        assert [float(value) for value in line.split()[4:8]] == [
+            16 * number,
+            16,
+            16 * number + 16,
+            32,
+        ]
+    with av.open(str(tmp_path / "r/images_annotated/clip.mp4")) as container:
+        frames = list(container.decode(video=0))
+        assert len(frames) == 3
+        assert (frames[0].width, frames[0].height) == (160, 96)
+        assert float(container.streams.video[0].average_rate) == 10
+
+
+def test_cameras_by_number_and_device(tmp_path):
+    assert inference.find_inputs("/dev/video3")[1:] == ([inference.Path("/dev/video3")], True)
+    assert inference.find_inputs("12")[1:] == ([inference.Path("/dev/video12")], True)
+
+
+def test_a_camera_that_is_not_there(run, write_spec, tmp_path):
+    status, errors = run("-e", write_spec(), "-i", "99", "-r", tmp_path / "r")
+    assert status == 1
+    assert "/dev/video99: camera cannot be opened" in errors
+
+
+def test_nothing_to_detect_in(run, write_spec, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("empty", "no image (.jpg .png .jpeg .ppm) and no video"),
+        ("x", "no suc"),
+    ):
+        status, errors = run("-e", write_spec(), "-i", tmp_path / name, "-r", tmp_path / "r")
+        assert status == 1
+        assert message in errors
+        assert len(errors.splitlines()) == 1
+
+
+def test_models_that_do_not_fit(run, write_spec, paint, tmp_path, repository):
+    paint(tmp_path / "a.png", {})
+    arguments = ("-i", tmp_path / "a.png", "-r", tmp_path / "r")
+    _, errors = run("-e", write_spec(("image_width: 160", "image_width: 176")), *arguments)
+    assert "image_width 176 and image_height 96: the model takes 160 x 96" in errors
+    engine = repository / "tests/detectnet_v2/specs/tlt2_inference_etlt.txt"
+    _, errors = run("-e", engine, *arguments)
+    assert "int8_v100.trt: a TensorRT engine runs on its own device only" in errors
+    with pytest.raises(DetectNetError, match="names no model"):
+        inference._model_of(spec.spec_pb2.InferencerConfig())
