@@ -5,6 +5,7 @@ import logging
 import math
 import posixpath
 import shlex
+import shutil
 import stat
 import time
 from collections.abc import Sequence
@@ -66,13 +67,19 @@ def run(
         state = _follow(session, run_id, poll_s)
     except KeyboardInterrupt:
         log.info("%s: interrupted; asking the device to stop", remote.name)
-        session.persist(lambda: _script(session, "stop", run_id), patience_s=0)
+        try:
+            session.persist(lambda: _script(session, "stop", run_id), patience_s=0)
+        except JetsonError as error:
+            log.warning("%s", error)
         raise
     except ConnectionLost as lost:
         raise JetsonError(
             f"{lost}; given up after {patience:g} s. The benchmark goes on there: run it again and "
             "its result is fetched"
         ) from lost
+    for case in cases:
+        # What an earlier run left must not pass for this one's where a case was not reached.
+        shutil.rmtree(folder / case.name, ignore_errors=True)
     session.persist(lambda: _fetch(session, state["run"], folder, cases), patience)
     session.persist(lambda: _script(session, "forget", run_id), patience)
     if state.get("power") == "not-restored":

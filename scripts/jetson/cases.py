@@ -52,6 +52,13 @@ class Case:
         return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts)
 
 
+def clips(folder: Path) -> set[str]:
+    """Name the clips of the app config that lie in its folder instead of on the device."""
+    uris = [group.values.get("uri", "") for group in keyfile.read(folder / APP_CONFIG).values()]
+    names = {uri.removeprefix("file://") for uri in uris if uri.startswith("file://")}
+    return {name for name in names if "/" not in name and (folder / name).is_file()}
+
+
 def read(name: str, folder: Path, files: Mapping[str, Path]) -> Case:
     """Read a case from its rendered configs.
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepstream.errors import DeepStreamError
+
 from jetson import cases
 from jetson.cases import Case
 from jetson.errors import JetsonError
@@ -58,7 +60,7 @@ def gather(folders: Mapping[str, Path], *, key: str | None, key_name: str) -> Re
     """Make a release of rendered config folders.
 
     Args:
-        folders: case name -> folder; its configs, labels, model and calibration are pushed.
+        folders: case name -> folder; its configs, labels, model, calibration and clip are pushed.
         key: the key of encrypted models (.etlt); needed only if there is one.
         key_name: the environment variable that holds the key, for messages.
 
@@ -69,8 +71,12 @@ def gather(folders: Mapping[str, Path], *, key: str | None, key_name: str) -> Re
     for name, folder in folders.items():
         if not folder.is_dir():
             raise JetsonError(f"{folder}: no such folder; render the configs of {name} first")
+        try:
+            clips = cases.clips(folder)
+        except DeepStreamError as error:
+            raise JetsonError(str(error)) from error
         for path in sorted(folder.iterdir()):
-            if path.is_file() and path.suffix in SHIPPED:
+            if path.is_file() and (path.suffix in SHIPPED or path.name in clips):
                 sources[f"{name}/{path.name}"] = path
     for path in sources:
         # Names travel as lines of text, which sha256sum writes differently with these in them.

@@ -188,13 +188,13 @@ class Board:
             "host": "board",
             "folder": "face mask",
             "clip": str(clip),
-            "connect_timeout_s": 5,
-            "reconnect_timeout_s": 20,
+            "connect_timeout_s": 20,
+            "reconnect_timeout_s": 60,
             "min_free_memory_mb": 100,
             "min_free_disk_mb": 1,
             "warm_up_s": 1,
             "duration_s": 2,
-            "engine_timeout_s": 20,
+            "engine_timeout_s": 60,
             "stop_timeout_s": 3,
         }
         return {**section, **settings}

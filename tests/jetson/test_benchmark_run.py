@@ -279,14 +279,15 @@ def test_interrupt_at_the_desk_stops_the_device(bench, board, monkeypatch):
             raise KeyboardInterrupt
         return reported
 
-    monkeypatch.setattr(benchmark, "_report", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(benchmark, "_report", interrupt)
         bench.run(duration_s=60, nvpmodel=0)
     deadline = time.monotonic() + 15
     while board.processes() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not [p for p in board.processes() if p.name() == "deepstream-app"]
+    assert not board.processes()
     assert (board.system / "power-mode").read_text() == "1\n"
+    assert bench.run(duration_s=1, nvpmodel=0)["cases"]
 
 
 @pytest.mark.slow

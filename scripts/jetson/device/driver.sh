@@ -264,7 +264,8 @@ finish() {
 power=unchanged
 reason=
 exec 9>>"$root/benchmark.lock"
-if ! flock -n 9; then
+# Whoever asks whether a benchmark is running holds the lock for an instant.
+if ! flock -w 5 9; then
     reason="busy: $(benchmark_owner "$root")"
     state failed
     exit 1

@@ -8,7 +8,7 @@ if benchmark_locked "$root"; then
     emit benchmark "$(benchmark_owner "$root")"
     exit 0
 fi
-if grep -q '^state=\(done\|failed\)$' "$run/state" 2>/dev/null; then
+if [ ! -e "$run/stop" ] && grep -q '^state=\(done\|failed\)$' "$run/state" 2>/dev/null; then
     emit found "$id"
     exit 0
 fi
