@@ -40,9 +40,18 @@ class Gallery:
     kind: str = "gallery"
 
 
+# Cells with longer texts break into several lines.
+LONG_TEXT = 24
+# Letters and gaps that fit into half the page.
+HALF_PAGE = 72
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. A column of numbers is set flush right; `marked` rows stand out."""
+    """Rows of cells. A column of numbers is set flush right; `marked` rows stand out.
+
+    A text that the row above has in the same leading columns is shown once.
+    """
 
     title: str
     columns: Sequence[str]
@@ -50,6 +59,29 @@ class Table:
     caption: str = ""
     marked: Sequence[int] = ()
     kind: str = "table"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the table needs the page's whole width."""
+        columns = zip(self.columns, *self.rows, strict=True)
+        return sum(min(max(map(len, column)), LONG_TEXT) + 3 for column in columns) > HALF_PAGE
+
+    def is_long(self, cell: str) -> bool:
+        """Whether a cell's text may break into several lines."""
+        return len(cell) > LONG_TEXT
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """The rows without what repeats the row above."""
+        rows: list[list[str]] = []
+        for place, row in enumerate(self.rows):
+            cells = list(row)
+            for column, cell in enumerate(cells[:-1]):
+                if self.numeric[column] or not place or self.rows[place - 1][column] != cell:
+                    break
+                cells[column] = ""
+            rows.append(cells)
+        return rows
 
     @property
     def numeric(self) -> list[bool]:
@@ -76,7 +108,7 @@ class Missing:
 
     title: str
     path: str
-    command: str
+    commands: Sequence[str]
     kind: str = "missing"
 
 
@@ -122,7 +154,7 @@ def parts(*makers: tuple[str, Callable[[], Any]]) -> list[Block]:
         try:
             made = make()
         except NotThereYet as missing:
-            blocks.append(Missing(title, missing.path, missing.target))
+            blocks.append(Missing(title, missing.path, (missing.target,)))
             continue
         if made is None:
             continue

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,18 +13,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from report.blocks import Figure
 
 # A figure is about as wide as a phone held upright (points of 1/72 inch, taken as CSS pixels), so
 # that its text is read there without zooming.
-WIDTH = 5.1
+WIDTH = 4.5
+LEGEND_LETTERS = 56
 INK = "#1f2a37"
 MUTED = "#66727f"
 GRID = "#e3e8ee"
 PAPER = "#ffffff"
 THEIRS = "#8a6d1f"
+KEPT = "#3f86d8"
 
 # In the page these colours follow the reader's light or dark setting.
 _THEMED = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--card", THEIRS: "--theirs"}
@@ -51,8 +55,10 @@ STYLE = {
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.4,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.4,
+    "legend.handletextpad": 0.5,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",
@@ -88,19 +94,101 @@ def run_colours(runs: Sequence[str]) -> dict[str, str]:
 
 
 def canvas(height: float, rows: int = 1, **options: object) -> tuple[Drawing, list[Axes]]:
-    """An empty figure of the common width, `height` in inches, with `rows` axes below each other."""
+    """An empty figure, `height` in inches, with `rows` axes below each other."""
     drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
     axes = drawing.subplots(rows, 1, squeeze=False, **options)
     return drawing, list(axes[:, 0])
 
 
-def legend_below(drawing: Drawing, axes: Axes, columns: int = 3) -> None:
-    """Put the legend under the figure, where it covers no curve."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        drawing.legend(
-            handles, labels, loc="outside lower left", ncols=min(columns, len(labels))
-        )
+def legend_below(drawing: Drawing, panels: Sequence[Axes]) -> None:
+    """Put the legend of all panels under the figure, where it covers no curve; in one row where it
+    fits."""
+    found = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if not found:
+        return
+    rows = -(-sum(len(label) + 5 for label in found) // LEGEND_LETTERS)
+    drawing.legend(
+        found.values(), found.keys(), loc="outside lower left", ncols=-(-len(found) // rows)
+    )
+
+
+def place_labels(
+    axes: Axes, labels: Sequence[tuple[float, float, str, dict]], size: float = 9
+) -> None:
+    """Write a text at each point, on the side where it covers the least.
+
+    `labels` are x, y in data units, text and options of Axes.annotate; limits and scales of the
+    axes must be final. All points and lines count as covered, and every label once it is placed.
+    """
+    axes.get_xlim(), axes.get_ylim()  # brings the transforms up to date
+    box = axes.get_position()
+    frame = axes.figure.get_size_inches() * 72 * (box.width, box.height)
+    unit = axes.transAxes.inverted().transform(
+        axes.transData.transform([(x, y) for x, y, _, _ in labels])
+    )
+    points = unit * frame
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    for line in axes.lines:
+        taken += [(x - 2, y - 2, x + 2, y + 2) for x, y in _along(axes, line, frame)]
+    for (x, y, text, options), at in zip(labels, points, strict=True):
+        lines = text.split("\n")
+        width, height = 0.62 * size * max(map(len, lines)), 1.25 * size * len(lines)
+        sides = [
+            (dx, dy)
+            for distance in (10, 18)
+            for dx, dy in (
+                (0, -distance - height / 2), (0, distance + height / 2),
+                (distance + width / 2, 0), (-distance - width / 2, 0),
+                (distance / 2 + width / 2, -distance - height / 2),
+                (-distance / 2 - width / 2, -distance - height / 2),
+                (distance / 2 + width / 2, distance + height / 2),
+                (-distance / 2 - width / 2, distance + height / 2),
+            )
+        ]  # fmt: skip
+        rectangles = [
+            (at[0] + dx - width / 2, at[1] + dy - height / 2,
+             at[0] + dx + width / 2, at[1] + dy + height / 2)
+            for dx, dy in sides
+        ]  # fmt: skip
+        costs = [
+            sum(_shared(rectangle, other) for other in taken) + 3 * _outside(rectangle, frame)
+            for rectangle in rectangles
+        ]
+        best = int(np.argmin(costs))
+        taken.append(rectangles[best])
+        axes.annotate(
+            text, (x, y), sides[best], textcoords="offset points", ha="center", va="center",
+            fontsize=size, annotation_clip=False, **options,
+        )  # fmt: skip
+
+
+def _along(axes: Axes, line: Line2D, frame: np.ndarray) -> np.ndarray:
+    """Points on a line, 4 apart, in the axes' frame; none where only its markers are drawn."""
+    if line.get_linestyle() == "None" or len(line.get_xdata()) < 2:
+        return np.empty((0, 2))
+    path = axes.transAxes.inverted().transform(
+        axes.transData.transform(np.column_stack((line.get_xdata(), line.get_ydata())))
+    )
+    path = path * frame
+    pieces = []
+    for start, end in pairwise(path):
+        steps = max(int(np.hypot(*(end - start)) // 4), 1)
+        pieces.append(start + (end - start) * np.linspace(0, 1, steps + 1)[:, None])
+    return np.concatenate(pieces)
+
+
+def _shared(one: Sequence[float], other: Sequence[float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def _outside(rectangle: Sequence[float], frame: Sequence[float]) -> float:
+    area = (rectangle[2] - rectangle[0]) * (rectangle[3] - rectangle[1])
+    return area - _shared(rectangle, (0, 0, *frame))
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -124,8 +124,7 @@ class Results:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise ReportError(
-                f"{self.root / path}: no JSON ({error}); delete it and run "
-                f"`{self.command(target)}`"
+                f"{self.root / path}: no JSON ({error}); delete it and run `{self.command(target)}`"
             ) from error
         if not isinstance(document, dict):
             raise ReportError(f"{self.root / path}: holds no JSON object; delete it and run again")

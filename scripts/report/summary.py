@@ -51,9 +51,8 @@ def _speed(results: Results) -> Fact:
         raise NotThereYet(f"deployed/{first}/benchmark.json", devices[first])
     boards = table[table["device"] != "local"]
     best = (boards if len(boards) else table).sort_values("fps", ascending=False).iloc[0]
-    where = "on this computer" if best["device"] == "local" else f"on {best['device']}"
-    detail = f"{where}: {best['model']}, {best['engine'].upper()}, {best['precision'].upper()}"
-    return Fact("Speed", f"{best['fps']:.1f} FPS", detail)
+    how = f"{best['model']}, {best['engine'].upper()}, {best['precision'].upper()}"
+    return Fact("Speed", f"{best['fps']:.1f} FPS", f"{deployment.place(best['device'])}: {how}")
 
 
 _LABELS = {_data: "Data", _accuracy: "mAP", _size: "Size of the chosen model", _speed: "Speed"}

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image, ImageDraw
-
 from choose_model import write_choice
 from configuration import check_config
 from detectnet_v2.tfrecord import encode_example, write_records
-from jetson.table import SOURCE
+from jetson.table import published
+from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 320, 176
 CLASSES = ("mask", "no-mask")
@@ -90,6 +89,7 @@ def write_results(root: Path, config: dict, images: int = 40) -> None:
     for threshold in THRESHOLDS:
         write_pruning(root / "pruned" / threshold, f"retrained/{threshold}")
     write_choice_of(root, config)
+    write_parity(root, config)
     write_benchmarks(root, random)
     write_times(root)
 
@@ -134,7 +134,15 @@ def write_index_and_selection(root: Path, random: np.random.Generator) -> None:
                     if not dropped:
                         taken[name] += 1
                         chosen.append(
-                            (dataset, image, f"{number:08x}-{dataset}-{number}", 800, 453, name, *box)
+                            (
+                                dataset,
+                                image,
+                                f"{number:08x}-{dataset}-{number}",
+                                800,
+                                453,
+                                name,
+                                *box,
+                            )
                         )
             index.append((f"images/{dataset}_broken.jpg", 0, 0, "", *[""] * 4, "truncated JPEG"))
             columns = "image,width,height,class,x1,y1,x2,y2,dropped"
@@ -142,13 +150,14 @@ def write_index_and_selection(root: Path, random: np.random.Generator) -> None:
             write_csv(
                 root / f"kitti/{split}/{dataset}.manifest.csv",
                 "name,image_sha256,label_sha256,error",
-                [("a-kaggle-1", "00", "11", ""), ("b-kaggle-2", "", "", "premature end of the JPEG")],
+                [
+                    ("a-kaggle-1", "00", "11", ""),
+                    ("b-kaggle-2", "", "", "premature end of the JPEG"),
+                ],
             )
             for name in CLASSES:
                 totals[name] += taken[name]
-                counts.append(
-                    (dataset, name, taken[name] + 3, taken[name], totals[name], 60)
-                )
+                counts.append((dataset, name, taken[name] + 3, taken[name], totals[name], 60))
         write_csv(
             root / f"selection/{split}.csv",
             "dataset,image,name,width,height,class,x1,y1,x2,y2",
@@ -171,7 +180,9 @@ def write_sheets(root: Path) -> None:
             pen = ImageDraw.Draw(sheet)
             for i in range(12):
                 x, y = (i % 4) * WIDTH, (i // 4) * HEIGHT
-                pen.rectangle((x + 4, y + 4, x + WIDTH - 4, y + HEIGHT - 4), fill=(90 + 10 * i, 120, 140))
+                pen.rectangle(
+                    (x + 4, y + 4, x + WIDTH - 4, y + HEIGHT - 4), fill=(90 + 10 * i, 120, 140)
+                )
                 pen.rectangle((x + 100, y + 40, x + 170, y + 130), outline="#1f9d61", width=3)
             sheet.save(path, quality=85)
 
@@ -183,7 +194,9 @@ def write_fold(root: Path, random: np.random.Generator, images: int) -> list[str
         (root / "kitti/train" / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         faces = []
-        photo = Image.new("RGB", (WIDTH, HEIGHT), tuple(int(v) for v in random.integers(60, 150, 3)))
+        photo = Image.new(
+            "RGB", (WIDTH, HEIGHT), tuple(int(v) for v in random.integers(60, 150, 3))
+        )
         pen = ImageDraw.Draw(photo)
         for place in range(int(random.integers(1, 4))):
             size = int(random.integers(12, 70))
@@ -192,7 +205,9 @@ def write_fold(root: Path, random: np.random.Generator, images: int) -> list[str
             pen.ellipse((x, y, x + 0.8 * size, y + size), fill="#e0b090")
             if label == "mask":
                 pen.rectangle((x, y + size / 2, x + 0.8 * size, y + 0.9 * size), fill="#7fb6d6")
-            faces.append(f"{label} 0 0 0 {x}.00 {y}.00 {x + 0.8 * size:.2f} {y + size}.00 0 0 0 0 0 0 0")
+            faces.append(
+                f"{label} 0 0 0 {x}.00 {y}.00 {x + 0.8 * size:.2f} {y + size}.00 0 0 0 0 0 0 0"
+            )
         photo.save(root / f"kitti/train/images/{name}.jpg", quality=90)
         (root / f"kitti/train/labels/{name}.txt").write_text("".join(f"{f}\n" for f in faces))
     (root / "tfrecords/train").mkdir(parents=True, exist_ok=True)
@@ -234,11 +249,17 @@ def write_evaluation(
         {
             "mAP": mean,
             "average_precision": {"mask": mean + 1.5, "no-mask": mean - 1.5},
+            "corrected": {"mAP": mean + 1, "average_precision": {"mask": mean, "no-mask": mean}},
             "coco": {"AP": mean - 35, "AP50": mean + 2, "per_class": {}},
+            "validation_cost": 0.0012,
             "images": len(names),
             "faces": {"mask": 30, "no-mask": 28},
             "median_inference_time_s": 0.02,
-            "model": {"parameters": PARAMETERS[run], "macs": MACS[run], "input": [3, HEIGHT, WIDTH]},
+            "model": {
+                "parameters": PARAMETERS[run],
+                "macs": MACS[run],
+                "input": [3, HEIGHT, WIDTH],
+            },
             "postprocessing": {},
         },
     )
@@ -256,10 +277,12 @@ def write_evaluation(
             if random.random() < 0.85:
                 jitter = random.normal(0, 1.5, 4)
                 box = [round(float(v) + j, 2) for v, j in zip(fields[4:8], jitter, strict=True)]
-                rows.append((name, fields[0], *box, round(0.6 + 0.4 * random.random(), 4)))
+                rows.append(
+                    (f"images/{name}.jpg", fields[0], *box, round(0.6 + 0.4 * random.random(), 4))
+                )
         if random.random() < 0.2:
-            rows.append((name, "no-mask", 230.0, 20.0, 270.0, 75.0, 0.71))
-        rows.append((name, "mask", 5.0, 5.0, 40.0, 60.0, 0.06))
+            rows.append((f"images/{name}.jpg", "no-mask", 230.0, 20.0, 270.0, 75.0, 0.71))
+        rows.append((f"images/{name}.jpg", "mask", 5.0, 5.0, 40.0, 60.0, 0.06))
     write_csv(folder / "detections.csv", "image,class,x1,y1,x2,y2,confidence", rows)
 
 
@@ -303,65 +326,104 @@ def write_choice_of(root: Path, config: dict) -> None:
         str(folder / "choice.json"),
         str(folder / "models.csv"),
         str(folder / "model.hdf5"),
+        str(folder / "metrics.json"),
     )
+
+
+def write_parity(root: Path, config: dict) -> None:
+    """deepstream/, as scripts/verify.py writes it."""
+    devices = {"local": ("gpu",), "nano": ("gpu",), "xavier_nx": ("gpu", "dla0")}
+    for device, engines in devices.items():
+        for engine in engines:
+            for model, run in (("unpruned", "unpruned"), ("chosen", "retrained/0.6")):
+                mean = MAP[run] + 0.8
+                each = {"mask": mean + 1.5, "no-mask": mean - 1.5}
+                write_json(
+                    root / f"deepstream/{device}/{model}-{engine}/parity.json",
+                    {
+                        "release": f"{model}-{engine}",
+                        "images": 40,
+                        "toolkit": {"mAP": mean + 0.02, "average_precision": each},
+                        "deepstream": {"mAP": mean, "average_precision": each},
+                        "drop": 0.02,
+                        "max_parity_drop": config["export"]["max_parity_drop"],
+                        "passed": True,
+                        "agreement": {"share_of_images": 0.975, "share_of_boxes_alone": 0.01},
+                        "clustering": {"algorithm": "NMS", "classes": {}},
+                        "toolkit_own_clustering": {"mAP": MAP[run], "gap": -0.8},
+                    },
+                )
 
 
 def write_benchmarks(root: Path, random: np.random.Generator) -> None:
-    """deployed/xavier_nx/, as scripts/benchmark_device.py writes it, with the device's logs."""
-    figures = {("unpruned", "gpu"): 118.4, ("chosen", "gpu"): 251.9,
-               ("unpruned", "dla0"): 29.1, ("chosen", "dla0"): 96.3}  # fmt: skip
-    cases = []
-    for (model, engine), fps in figures.items():
-        values = fps + random.normal(0, fps / 60, 12)
-        name = f"{model}-{engine}"
-        log = root / f"deployed/xavier_nx/logs/{name}/measure.log"
-        log.parent.mkdir(parents=True)
-        warm = "\n**PERF:  FPS 0 (Avg)\t\n**PERF:  0.00 (0.00)\t\n"
-        lines = "".join(f"**PERF:  {v:.2f} ({fps:.2f})\t\n" for v in values)
-        log.write_text(f"{warm}{lines}** INFO: quitting\n")
-        (log.parent / "result").write_text(
-            f"warm_log={len(warm)}\nend_log={len(warm) + len(lines)}\n"
-        )
-        cases.append(
+    """deployed/, as scripts/benchmark_device.py and scripts/deploy_local.py write it, with logs."""
+    nx = {("unpruned", "gpu"): 118.4, ("chosen", "gpu"): 251.9,
+          ("unpruned", "dla0"): 29.1, ("chosen", "dla0"): 96.3}  # fmt: skip
+    desk = {("unpruned", "gpu"): 21.3, ("chosen", "gpu"): 57.8}
+    for device, figures in (("xavier_nx", nx), ("local", desk)):
+        folder = root / "deployed" / device
+        logs = folder / "logs" if device == "xavier_nx" else folder
+        cases = [
+            measured_case(logs, model, engine, fps, random, is_board=device == "xavier_nx")
+            for (model, engine), fps in figures.items()
+        ]
+        versions = {"board": None, "machine": "Some CPU, 8 cores"}
+        if device == "xavier_nx":
+            versions = {"board": device, "model": "Jetson Xavier NX", "deepstream": "6.3"}
+        write_json(
+            folder / "benchmark.json",
             {
-                "case": name,
-                "model": model,
-                "engine": engine,
-                "precision": "int8",
-                "batch": 1,
-                "streams": 1,
-                "fps": {
-                    "per_stream": [round(float(np.median(values)), 2)],
-                    "total": round(float(np.median(values)), 2),
-                    "lowest": round(float(values.min()), 2),
-                    "highest": round(float(values.max()), 2),
-                    "samples": 12,
-                },
-                "measured_s": 60,
-                "app_status": 0,
-                "engine_build": {"from_cache": False, "build_s": 214, "files": [], "rebuilt": False},
-                "tegrastats": {
-                    "readings": 60,
-                    "power_mw": {"mean": 12350.0, "highest": 14100},
-                    "highest_temperature_c": {"GPU": 61.5, "CPU": 58.0},
-                },
-                "throttled_by": [],
-                "published_fps": 125.36,
-            }
+                "device": device,
+                "measured_at": "2026-01-05T10:00:00+0100",
+                "versions": versions,
+                "settings": {"duration_s": 60},
+                "map_percent": {"unpruned": MAP["unpruned"], "chosen": MAP["retrained/0.6"]},
+                "cases": cases,
+            },
         )
-    write_json(
-        root / "deployed/xavier_nx/benchmark.json",
-        {
-            "device": "xavier_nx",
-            "release": "abc",
-            "measured_at": "2026-01-05T10:00:00+0100",
-            "versions": {"board": "xavier_nx", "model": "Jetson Xavier NX", "deepstream": "6.3"},
-            "settings": {"nvpmodel": 2, "jetson_clocks": True},
-            "map_percent": {"unpruned": MAP["unpruned"], "chosen": MAP["retrained/0.6"]},
-            "cases": cases,
-            "published": {"source": SOURCE},
+
+
+def measured_case(
+    logs: Path, model: str, engine: str, fps: float, random: np.random.Generator, is_board: bool
+) -> dict:
+    """A case of a benchmark.json, and the log that it was read from."""
+    values = fps + random.normal(0, fps / 60, 12)
+    log = logs / f"{model}-{engine}/measure.log"
+    log.parent.mkdir(parents=True)
+    warm = "\n**PERF:  FPS 0 (Avg)\t\n**PERF:  0.00 (0.00)\t\n"
+    lines = "".join(f"**PERF:  {v:.2f} ({fps:.2f})\t\n" for v in values)
+    log.write_text(f"{warm}{lines}** INFO: quitting\n")
+    (log.parent / "result").write_text(f"warm_log={len(warm)}\nend_log={len(warm + lines)}\n")
+    middle = round(float(np.median(values)), 2)
+    case = {
+        "case": f"{model}-{engine}",
+        "model": model,
+        "engine": engine,
+        "precision": "fp16" if is_board else "fp32",
+        "batch": 1,
+        "streams": 1,
+        "fps": {
+            "per_stream": [middle],
+            "total": middle,
+            "lowest": round(float(values.min()), 2),
+            "highest": round(float(values.max()), 2),
+            "samples": 12,
         },
-    )
+        "measured_s": 60,
+        "app_status": 0,
+    }
+    if is_board:
+        case |= {
+            "engine_build": {"from_cache": False, "build_s": 214, "files": [], "rebuilt": False},
+            "tegrastats": {
+                "readings": 60,
+                "power_mw": {"mean": 12350.0, "highest": 14100},
+                "highest_temperature_c": {"GPU": 61.5, "CPU": 58.0},
+            },
+            "throttled_by": [],
+            "published_fps": published("xavier_nx", model, engine),
+        }
+    return case
 
 
 def write_times(root: Path) -> None:

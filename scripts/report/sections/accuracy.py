@@ -12,7 +12,7 @@ from report.published import MODELS
 from report.results import Results, run_label
 
 CURVE = ("class", "confidence", "precision", "recall")
-SUBSETS = {"fold0": "fold 0", "val": "val split"}
+SUBSETS = {"fold0": "fold 0", "val": "the val split"}
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
@@ -25,7 +25,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
     if missing:
         path = missing[0].path
         what = path if len(missing) == 1 else f"{path} and {len(missing) - 1} more"
-        blocks.append(Missing("Metrics", what, missing[0].target))
+        blocks.append(Missing("Metrics", what, (missing[0].target,)))
     return Section("accuracy", "Accuracy", lead(metrics), blocks)
 
 
@@ -47,7 +47,7 @@ def read_metrics(results: Results) -> tuple[dict[tuple[str, str], dict], list[No
 def lead(metrics: Mapping[tuple[str, str], dict]) -> str:
     """The unpruned model's mAP by subset, in words."""
     found = [
-        f"{metrics['unpruned', subset]['mAP']:.2f} % on the {title}"
+        f"{metrics['unpruned', subset]['mAP']:.2f} % on {title}"
         for subset, title in SUBSETS.items()
         if ("unpruned", subset) in metrics
     ]
@@ -83,7 +83,7 @@ def metrics_table(metrics: Mapping[tuple[str, str], dict], results: Results) -> 
         ("model", "images of", "mAP", *results.classes, "COCO AP50", "COCO AP50:95", "images"),
         rows,
         "mAP and the classes' columns as NVIDIA's toolkit computes them. Rows marked NVIDIA are "
-        "published figures for other validation images: a yardstick, not a like-for-like comparison.",
+        "published figures for other validation images: a yardstick, not a fair comparison.",
         marked=marked,
     )
 
@@ -91,6 +91,12 @@ def metrics_table(metrics: Mapping[tuple[str, str], dict], results: Results) -> 
 def percent(value: float | None) -> str:
     """Two decimals, a dash for nothing."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference in points, two decimals, with its sign."""
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
 
 
 def curve_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
@@ -113,9 +119,7 @@ def curve_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
             f"precision_recall_{name}",
             f"Precision and recall, {name}",
             "On fold 0. Dots: the confidence with the best F1 score.",
-            precision_recall(
-                {run: table[table["class"] == name] for run, table in curves.items()}
-            ),
+            precision_recall({run: table[table["class"] == name] for run, table in curves.items()}),
             together.loc[together["class"] == name, ["run", *CURVE]],
         )
         for name in results.classes
@@ -140,7 +144,7 @@ def precision_recall(curves: Mapping[str, pd.DataFrame]) -> Drawing:
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    legend_below(drawing, axes)
+    legend_below(drawing, [axes])
     return drawing
 
 

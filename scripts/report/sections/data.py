@@ -6,9 +6,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from report.blocks import Figure, Note, Section, Table, parts
-from report.drawing import MUTED, PAPER, FigureFolder, canvas, class_colours, legend_below
+from report.drawing import (
+    INK,
+    KEPT,
+    MUTED,
+    PAPER,
+    FigureFolder,
+    canvas,
+    class_colours,
+    legend_below,
+)
 from report.errors import NotThereYet
 from report.results import Results
 
@@ -42,14 +52,17 @@ def lead(results: Results) -> str:
         counts = read_counts(results)
     except NotThereYet:
         return ""
+    limit = results.config["category_limit"]
     sentences = []
     for split, rows in counts.groupby("split", sort=False):
         faces = rows.groupby("class", sort=False)["taken"].sum()
-        shares = ", ".join(
-            f"{faces.get(name, 0):,} {name} ({faces.get(name, 0) / limit:.0%} of category_limit)"
-            for name, limit in ((n, results.config["category_limit"]) for n in results.classes)
+        numbers = [(name, int(faces.get(name, 0))) for name in results.classes]
+        shares = " and ".join(f"{number / limit:.0%}" for _, number in numbers)
+        sentences.append(
+            f"The {split} split has {images_of(rows):,} images with "
+            f"{' and '.join(f'{number:,} {name}' for name, number in numbers)} faces, "
+            f"{shares} of category_limit."
         )
-        sentences.append(f"The {split} split has {images_of(rows):,} images with faces {shares}.")
     return " ".join(sentences)
 
 
@@ -100,17 +113,33 @@ def counts_blocks(results: Results, folder: FigureFolder) -> list[Figure | Table
         face_counts(counts, results.classes, limit),
         counts,
     )
-    rows = [
-        (r.split, r.dataset, r["class"], *(f"{r[c]:,}" for c in ("labelled", "taken", "total")))
-        for _, r in counts.iterrows()
-    ]
     table = Table(
-        "Faces labelled and taken",
-        ("split", "dataset", "class", "labelled", "taken", "running total"),
-        rows,
-        "Labelled: faces that the class rules accept. Taken: faces of the images that were chosen.",
+        "Images and faces taken",
+        ("split", "dataset", "images", *results.classes),
+        *count_rows(counts, results.classes),
     )
     return [figure, table]
+
+
+def count_rows(
+    counts: pd.DataFrame, classes: Sequence[str]
+) -> tuple[list[tuple[str, ...]], str, list[int]]:
+    """Rows of the counts table, its caption and the indices of the sums."""
+    rows, sums = [], []
+    for split, group in counts.groupby("split", sort=False):
+        for dataset, numbers in group.groupby("dataset", sort=False):
+            each = numbers.set_index("class")
+            cells = []
+            for name in classes:
+                taken, labelled = each.loc[name, ["taken", "labelled"]]
+                cells.append(f"{taken:,}" + (f" of {labelled:,}" if labelled > taken else ""))
+            rows.append((split, dataset, f"{each['images'].iloc[0]:,}", *cells))
+        taken = group.groupby("class")["taken"].sum()
+        sums.append(len(rows))
+        rows.append(
+            (split, "all", f"{images_of(group):,}", *(f"{taken.get(n, 0):,}" for n in classes))
+        )
+    return rows, "Of: faces that the class rules accept, where not all were taken.", sums
 
 
 def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Drawing:
@@ -138,29 +167,31 @@ def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Dra
             if number > 0.045 * len(f"{dataset} {number:,}") * reach * 0.45:
                 axes.text(
                     left + number / 2, row, f"{dataset}\n{number:,}", ha="center", va="center",
-                    fontsize=8, color="white", linespacing=1.05,
+                    fontsize=8.5, color="white", linespacing=1.05,
                 )  # fmt: skip
             left += number
         axes.text(left + 0.012 * reach, row, f"{left:,}", va="center", fontweight="bold")
     if limit <= reach:
         axes.axvline(limit, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
-        axes.text(limit, -0.62, f"limit {limit:,} ", ha="right", va="center", color=MUTED)
+        _beside(axes, limit, -0.62, f"limit {limit:,}", -5)
     else:
-        axes.text(reach, -0.62, f"limit {limit:,} →", ha="right", va="center", color=MUTED)
+        _beside(axes, reach, -0.62, f"limit {limit:,} →", 0)
     axes.set_yticks(range(len(bars)), [f"{name}\n{split}" for split, name in bars])
     axes.set_ylim(len(bars) - 0.5, -0.9)
     axes.set_xlim(0, reach)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_major_locator(_few_ticks())
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("faces")
     return drawing
 
 
-def _few_ticks():
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5, integer=True)
+def _beside(axes: Axes, x: float, y: float, text: str, gap: float) -> None:
+    """Write to the right of a place, or to its left where the gap (points) is not positive."""
+    axes.annotate(
+        text, (x, y), (gap, 0), textcoords="offset points", va="center", color=MUTED,
+        ha="left" if gap > 0 else "right", fontsize=9,
+    )  # fmt: skip
 
 
 def size_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
@@ -184,7 +215,9 @@ def size_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
             "face_heights_by_dataset",
             "Face height, dataset by dataset",
             "All splits together; bars of the classes are stacked, each row has its own scale.",
-            face_heights_by_dataset(faces, results.classes, least),
+            face_heights_by_dataset(
+                faces, list(results.config["datasets"]), results.classes, least
+            ),
             histogram(faces, ["dataset", "class"]),
         ),
     ]
@@ -219,22 +252,20 @@ def face_heights(faces: pd.DataFrame, classes: Sequence[str], least: float) -> D
         axes.hist(heights, edges, histtype="stepfilled", color=colour, alpha=0.28)
         axes.hist(heights, edges, histtype="step", color=colour, linewidth=1.6, label=name)
     _height_axis(axes, edges, least)
-    axes.text(
-        least, axes.get_ylim()[1] * 0.99, f" evaluated from {least} px", va="top", color=MUTED,
-        fontsize=8.5,
-    )  # fmt: skip
+    axes.set_ylim(0, 1.14 * axes.get_ylim()[1])
+    _beside(axes, least, 0.96 * axes.get_ylim()[1], f"evaluated from {least} px", 5)
     axes.set_ylabel("faces")
     axes.set_xlabel("height, pixels")
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    legend_below(drawing, axes)
+    legend_below(drawing, [axes])
     return drawing
 
 
 def face_heights_by_dataset(
-    faces: pd.DataFrame, classes: Sequence[str], least: float
+    faces: pd.DataFrame, order: Sequence[str], classes: Sequence[str], least: float
 ) -> Drawing:
     """A histogram for each dataset below each other; `faces` has dataset, class and height."""
-    datasets = list(faces["dataset"].unique())
+    datasets = [name for name in order if (faces["dataset"] == name).any()]
     drawing, rows = canvas(0.7 + 0.72 * max(len(datasets), 1), max(len(datasets), 1), sharex=True)
     edges = height_bins(faces["height"])
     colours = class_colours(classes)
@@ -250,13 +281,13 @@ def face_heights_by_dataset(
         )
         _height_axis(axes, edges, least)
         axes.set_yticks([])
-        axes.text(0, 0.97, f"{dataset}  ", transform=axes.transAxes, va="top", fontweight="bold")
+        axes.text(0.012, 0.97, dataset, transform=axes.transAxes, va="top", fontweight="bold")
         axes.text(
             1, 0.97, f"{len(chosen):,} faces", transform=axes.transAxes, va="top", ha="right",
             color=MUTED,
         )  # fmt: skip
     rows[-1].set_xlabel("height, pixels")
-    legend_below(drawing, rows[0])
+    legend_below(drawing, rows)
     return drawing
 
 
@@ -264,7 +295,7 @@ def _height_axis(axes: Axes, edges: np.ndarray, least: float) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.axvline(least, color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
+    axes.axvline(least, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, zorder=3)
 
 
 def read_dropped(results: Results) -> pd.DataFrame:
@@ -288,9 +319,7 @@ def read_dropped(results: Results) -> pd.DataFrame:
 
 def _not_converted(results: Results, split: str, dataset: str) -> list[tuple]:
     try:
-        manifest = results.table(
-            f"kitti/{split}/{dataset}.manifest.csv", MANIFEST, text=TEXT
-        )
+        manifest = results.table(f"kitti/{split}/{dataset}.manifest.csv", MANIFEST, text=TEXT)
     except NotThereYet:
         return []
     errors = manifest.loc[manifest["error"] != "", "error"].value_counts()
@@ -344,7 +373,7 @@ def kept_faces(dropped: pd.DataFrame) -> Drawing:
         total = group["faces"].sum()
         kept = group.loc[group["reason"] == "", "faces"].sum()
         share = 100 * kept / total if total else 0
-        axes.barh(row, share, height=0.62, color="#3f86d8")
+        axes.barh(row, share, height=0.62, color=KEPT)
         axes.barh(row, 100 - share, left=share, height=0.62, color=MUTED, alpha=0.25)
         inside = share > 45
         axes.text(

@@ -1,35 +1,49 @@
-"""Chapter on deployment: accuracy on the way to the device, and speed on the desk and on devices."""
+"""Chapter on deployment: accuracy on the way to the device, speed on the desk and on devices."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure as Drawing
-
 from jetson import perf
-from jetson.table import PUBLISHED_FPS, PUBLISHED_MAP, SOURCE, kind_of
-from report.blocks import Block, Figure, Missing, Section, Table, parts
-from report.drawing import MUTED, PAPER, THEIRS, FigureFolder, canvas, legend_below
+from jetson.table import PUBLISHED_FPS, PUBLISHED_MAP, SOURCE
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullLocator
+
+from report.blocks import Block, Missing, Section, Table, parts
+from report.drawing import PAPER, THEIRS, FigureFolder, canvas, legend_below, place_labels
 from report.errors import NotThereYet
 from report.results import Results
-from report.sections.accuracy import percent
+from report.sections.accuracy import percent, signed
 
 ENGINE_COLOURS = {"gpu": "#3f86d8", "dla0": "#8b63d6", "dla1": "#c9559d"}
+OTHER_ENGINE = "#2a9d9d"
 MODEL_LINES = {"unpruned": (0, (3, 2)), "chosen": "-"}
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
     """What is known of the exported models, from deepstream/ and deployed/."""
     benchmarks = read_benchmarks(results)
-    blocks = parts(("FP32, INT8 and deployed accuracy", lambda: parity_block(results)))
-    if benchmarks:
+    blocks = parts(("Accuracy through the DeepStream configs", lambda: parity_block(results)))
+    if any(one["cases"] for one in benchmarks):
         blocks += benchmark_blocks(benchmarks, results, folder)
-    blocks += [
-        Missing(f"Speed on {device}", f"deployed/{device}/benchmark.json", command)
-        for device, command in expected_devices(results).items()
-        if device not in {one["device"] for one in benchmarks}
-    ]
+    measured = {one["device"] for one in benchmarks}
+    blocks += missing_devices(results, measured)
     return Section("deployment", "On the device", lead(benchmarks), blocks)
+
+
+def missing_devices(results: Results, measured: set[str]) -> list[Missing]:
+    """A line for the desk and one for all boards that have not been measured."""
+    commands = {d: c for d, c in expected_devices(results).items() if d not in measured}
+    lines = []
+    for title, names in (
+        ("Speed on this computer", [d for d in commands if d == "local"]),
+        ("Speed on the devices", [d for d in commands if d != "local"]),
+    ):
+        if names:
+            path = f"deployed/{names[0] if len(names) == 1 else '…'}/benchmark.json"
+            lines.append(Missing(title, path, tuple(commands[name] for name in names)))
+    return lines
 
 
 def expected_devices(results: Results) -> dict[str, str]:
@@ -57,6 +71,7 @@ def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             fps = case["fps"]
             stats = case.get("tegrastats") or {}
             build = case.get("engine_build") or {}
+            temperatures = stats.get("highest_temperature_c") or {}
             power = (stats.get("power_mw") or {}).get("mean")
             rows.append(
                 {
@@ -73,7 +88,7 @@ def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                     "published_fps": case.get("published_fps"),
                     "mAP": (one.get("map_percent") or {}).get(case["model"]),
                     "power_w": power / 1000 if power else None,
-                    "temperature_c": max((stats.get("highest_temperature_c") or {}).values(), default=None),
+                    "temperature_c": max(temperatures.values(), default=None),
                     "engine_build_s": build.get("build_s"),
                     "throttled_by": ", ".join(case.get("throttled_by") or []),
                 }
@@ -86,15 +101,19 @@ def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def place(device: str) -> str:
+    """Where a device is, in words."""
+    return "on this computer" if device == "local" else f"on {device}"
+
+
 def lead(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     """The fastest case of each device, in words."""
     table = cases(benchmarks)
     sentences = []
     for device, group in table.groupby("device", sort=False):
         best = group.loc[group["fps"].idxmax()]
-        where = "on this computer" if device == "local" else f"on {device}"
         sentences.append(
-            f"{best['fps']:.1f} frames per second {where} "
+            f"{best['fps']:.1f} frames per second {place(device)} "
             f"({best['model']}, {best['engine']}, {best['precision'].upper()})"
         )
     return f"Fastest: {'; '.join(sentences)}." if sentences else ""
@@ -124,7 +143,7 @@ def benchmark_blocks(
             folder.keep(
                 "perf",
                 "Frames per second over the measurement",
-                "The figures of deepstream-app's PERF lines after the warm-up, all streams added up.",
+                "The figures of deepstream-app's PERF lines, all streams added up.",
                 perf_lines(samples),
                 samples,
             )
@@ -151,47 +170,48 @@ def tradeoff_fps(table: pd.DataFrame, theirs: pd.DataFrame) -> Drawing:
 
     `table` has device, model, engine, fps and mAP, `theirs` board, model, engine, fps and mAP.
     """
-    drawing, (axes,) = canvas(3.7)
-    known = table.dropna(subset=["mAP"])
+    drawing, (axes,) = canvas(3.9)
+    labels = []
     for (board, engine), group in theirs.groupby(["board", "engine"], sort=False):
         axes.plot(
             group["fps"], group["mAP"], "s", linestyle=":", color=THEIRS, markerfacecolor="none",
             markersize=6, linewidth=0.9, markeredgewidth=1.2, zorder=2,
         )  # fmt: skip
-        end = group.loc[group["fps"].idxmax()]
-        axes.annotate(
-            f"{board} {engine}", (end["fps"], end["mAP"]), (0, -11), textcoords="offset points",
-            ha="center", va="center", fontsize=8, color=THEIRS,
-        )  # fmt: skip
-    for (device, engine), group in known.groupby(["device", "engine"], sort=False):
-        colour = ENGINE_COLOURS.get(engine, "#2a9d9d")
-        ordered = group.sort_values("fps")
+        for x, y in zip(group["fps"], group["mAP"], strict=True):
+            is_fastest = x == group["fps"].max()
+            labels.append((x, y, f"{board} {engine}" if is_fastest else "", {"color": THEIRS}))
+    for (device, engine), group in table.dropna(subset=["mAP"]).groupby(
+        ["device", "engine"], sort=False
+    ):
         axes.plot(
-            ordered["fps"], ordered["mAP"], "o-", color=colour, markersize=8,
-            markeredgecolor=PAPER, markeredgewidth=0.8, linewidth=1.2, zorder=3,
+            group["fps"], group["mAP"], "o-", color=ENGINE_COLOURS.get(engine, OTHER_ENGINE),
+            markersize=8, markeredgecolor=PAPER, markeredgewidth=0.8, linewidth=1.2, zorder=3,
         )  # fmt: skip
-        for _, point in ordered.iterrows():
-            axes.annotate(
-                f"{device} {engine}\n{point['model']}", (point["fps"], point["mAP"]), (0, 16),
-                textcoords="offset points", ha="center", va="center", fontsize=8,
-            )  # fmt: skip
+        labels += [
+            (point["fps"], point["mAP"], f"{device} {engine}\n{point['model']}", {})
+            for _, point in group.iterrows()
+        ]
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.margins(x=0.14, y=0.25)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.16, y=0.2)
     axes.set_xlabel("frames per second, all streams")
     axes.set_ylabel("mAP, percent")
+    place_labels(axes, labels[::-1], 8)
     return drawing
 
 
 def read_samples(results: Results, benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """PERF figures after the warm-up, from the logs beside each benchmark.json.
 
-    Columns device, case, sample (from 0) and fps (all streams added up).
+    Columns device, case, seconds (since the end of the warm-up; PERF lines come in equal intervals)
+    and fps (all streams added up).
     """
     rows = []
     for one in benchmarks:
         for case in one["cases"]:
-            name = case.get("case", f"{case['model']}-{case['engine']}")
+            name = case["case"]
             found = sorted(
                 (results.root / "deployed" / one["device"]).glob(f"**/{name}/measure.log")
             )
@@ -200,11 +220,15 @@ def read_samples(results: Results, benchmarks: Sequence[Mapping[str, Any]]) -> p
             log = found[0].read_bytes()
             start, end = measured_window(found[0].with_name("result"), len(log))
             totals = [sum(sample.now) for sample in perf.parse(perf.window(log, start, end))]
-            rows += [(one["device"], name, i, total) for i, total in enumerate(totals) if total]
-    return pd.DataFrame(rows, columns=["device", "case", "sample", "fps"])
+            interval = case["measured_s"] / max(len(totals), 1)
+            rows += [
+                (one["device"], name, round(interval * number, 2), round(total, 2))
+                for number, total in enumerate(totals, 1)
+            ]
+    return pd.DataFrame(rows, columns=["device", "case", "seconds", "fps"])
 
 
-def measured_window(result: Any, size: int) -> tuple[int, int]:
+def measured_window(result: Path, size: int) -> tuple[int, int]:
     """Sizes of the log at the end of the warm-up and of the measurement, bytes."""
     marks = {}
     if result.is_file():
@@ -221,13 +245,13 @@ def perf_lines(samples: pd.DataFrame) -> Drawing:
         for case, group in samples[samples["device"] == device].groupby("case", sort=False):
             model, _, engine = case.partition("-")
             axes.plot(
-                group["sample"], group["fps"], color=ENGINE_COLOURS.get(engine, "#2a9d9d"),
+                group["seconds"], group["fps"], color=ENGINE_COLOURS.get(engine, OTHER_ENGINE),
                 linestyle=MODEL_LINES.get(model, "-"), linewidth=1.6, label=case,
             )  # fmt: skip
         axes.set_ylim(0, None)
         axes.set_title(device, fontweight="bold")
-    rows[-1].set_xlabel("PERF line")
-    legend_below(drawing, rows[0])
+    rows[-1].set_xlabel("seconds after the warm-up")
+    legend_below(drawing, rows)
     return drawing
 
 
@@ -251,8 +275,8 @@ def benchmark_table(table: pd.DataFrame) -> Table:
             *("NVIDIA's FPS", "mAP %", "power", "hottest", "engine build", "throttled by"),
         ),
         rows,
-        "FPS: median after the warm-up, all streams. NVIDIA's FPS: published for the same board and "
-        "kind of engine, not measured here.",
+        "FPS: median after the warm-up, all streams. NVIDIA's FPS: published for the same board "
+        "and kind of engine, not measured here.",
     )
 
 
@@ -265,5 +289,41 @@ def _unit(value: float | None, unit: str) -> str:
 
 
 def parity_block(results: Results) -> Table:
-    """mAP of each model in FP32, INT8 and through the rendered configs."""
-    raise NotThereYet("deepstream/*/parity.json", results.command())
+    """mAP of each model by the toolkit and through the rendered configs; cases that came out the
+    same share a row."""
+    files = sorted((results.root / "deepstream").glob("*/*/parity.json"))
+    if not files:
+        raise NotThereYet("deepstream/…/parity.json", results.command())
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        parity = results.document(file.relative_to(results.root).as_posix())
+        model, _, engine = file.parent.name.partition("-")
+        toolkit, desk = parity["toolkit"], parity["deepstream"]
+        own = parity.get("toolkit_own_clustering") or {}
+        key = (
+            model,
+            percent(own.get("mAP")),
+            percent(toolkit["mAP"]),
+            percent(desk["mAP"]),
+            *(percent(desk["average_precision"].get(name)) for name in results.classes),
+            signed(-parity["drop"]),
+            f"{100 * parity['agreement']['share_of_images']:.1f}",
+            "yes" if parity["passed"] else "no",
+        )
+        rows.setdefault(key, []).append(f"{file.parents[1].name} {engine}")
+    limit = results.config["export"]["max_parity_drop"]
+    return Table(
+        "The same model in the toolkit and in DeepStream",
+        (
+            *("model", "toolkit, DBSCAN", "toolkit, NMS", "DeepStream configs"),
+            *results.classes,
+            *("change", "% of images agree", "passed", "rendered for"),
+        ),
+        [
+            (*key, ", ".join(devices))
+            for key, devices in sorted(rows.items(), key=lambda row: row[0][0] != "unpruned")
+        ],
+        "mAP on fold 0, percent. DeepStream configs: the files that go to the device, run "
+        "here in FP32 on the exported model with nvinfer's NMS; the toolkit with the same "
+        f"clustering. At most export.max_parity_drop = {limit:g} points may be lost.",
+    )

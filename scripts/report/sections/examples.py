@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
-
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.kitti import read_labels
 from detectnet_v2.tfrecord import decode_example, read_records
+from PIL import Image, ImageDraw, ImageFont
+
 from report.blocks import Block, Gallery, Note, Picture, Section, parts
 from report.drawing import FigureFolder, class_colours
 from report.errors import NotThereYet, ReportError
@@ -18,7 +18,7 @@ from report.results import Results, run_label
 from report.sections.accuracy import CURVE, best_point
 
 DETECTIONS = ("image", "class", "x1", "y1", "x2", "y2", "confidence")
-BEST, WORST = 4, 8
+BEST, WORST = 3, 6
 TILE_WIDTH = 640
 TILE_BYTES = 70_000
 
@@ -64,7 +64,7 @@ class Verdict:
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
-    """Best and worst images of the chosen model, or of the unpruned one before there is a choice."""
+    """Best and worst images of the chosen model, or of the unpruned one without a choice."""
     run = results.chosen or "unpruned"
     return Section(
         "examples",
@@ -94,7 +94,7 @@ def galleries(results: Results, folder: FigureFolder, run: str) -> list[Block]:
             continue
         pictures = [tile(results, folder, v, colours, f"{title[:-7].lower()}_{i:02d}")
                     for i, v in enumerate(chosen, 1)]  # fmt: skip
-        blocks.append(Gallery(title, legend if chosen is wrong or not wrong else "", pictures))
+        blocks.append(Gallery(title, legend if chosen is wrong or not wrong else "", pictures, 340))
     return blocks
 
 
@@ -124,15 +124,14 @@ def judge(results: Results, run: str) -> list[Verdict]:
         found = by_image.get(name, nothing).sort_values(
             "confidence", ascending=False, kind="stable"
         )
-        verdicts.append(
-            match(
-                name, faces, classes,
-                found[["x1", "y1", "x2", "y2"]].to_numpy(float), list(found["class"]),
-                found["confidence"].to_numpy(float),
-                overlap=evaluate["minimum_overlap"],
-                least=(evaluate["minimum_width"], evaluate["minimum_height"]),
-            )  # fmt: skip
-        )
+        verdict = match(
+            name, faces, classes,
+            found[["x1", "y1", "x2", "y2"]].to_numpy(float), list(found["class"]),
+            found["confidence"].to_numpy(float),
+            overlap=evaluate["minimum_overlap"],
+            least=(evaluate["minimum_width"], evaluate["minimum_height"]),
+        )  # fmt: skip
+        verdicts.append(verdict)
     return verdicts
 
 
@@ -259,7 +258,7 @@ def draw(image: Image.Image, verdict: Verdict, colours: Mapping[str, str]) -> Im
     scale = TILE_WIDTH / image.width
     image = image.resize((TILE_WIDTH, round(image.height * scale)), Image.LANCZOS)
     pen = ImageDraw.Draw(image, "RGBA")
-    font = ImageFont.load_default(size=15)
+    font = ImageFont.load_default(size=20)
     for box, label, is_counted, detection in zip(
         verdict.faces * scale, verdict.face_classes, verdict.counted, verdict.matched, strict=True
     ):

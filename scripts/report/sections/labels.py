@@ -21,7 +21,9 @@ def section(results: Results) -> Section:
                 missing.append(path)
                 continue
             with Image.open(results.root / path) as image:
-                pictures.append(picture(image, f"{dataset} · {split}", "", SHEET_WIDTH, SHEET_BYTES))
+                pictures.append(
+                    picture(image, f"{dataset} · {split}", "", SHEET_WIDTH, SHEET_BYTES)
+                )
     blocks: list[Block] = []
     if pictures:
         blocks.append(
@@ -29,6 +31,6 @@ def section(results: Results) -> Section:
         )
     if missing:
         what = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
-        blocks.append(Missing("Contact sheets", what, results.command("check_labels")))
-    lead = "What the network is shown: a sample of each dataset after conversion." if pictures else ""
-    return Section("labels", "Labels", lead, blocks)
+        blocks.append(Missing("Contact sheets", what, (results.command("check_labels"),)))
+    lead = "What the network is shown: a sample of each dataset after conversion."
+    return Section("labels", "Labels", lead if pictures else "", blocks)

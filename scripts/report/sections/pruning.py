@@ -3,26 +3,29 @@
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
-
 from jetson.table import SOURCE
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
 from report.blocks import Figure, Section, Table, parts
 from report.drawing import (
     INK,
+    KEPT,
     MUTED,
     PAPER,
     THEIRS,
     FigureFolder,
     canvas,
+    legend_below,
+    place_labels,
     run_colours,
 )
 from report.errors import NotThereYet
 from report.published import MODELS
 from report.results import Results, run_label
+from report.sections.accuracy import signed
 
 MODEL_COLUMNS = ("run", "mAP", "parameters", "share of parameters", "MACs", "drop")
-CHOSEN_COLOUR = "#3f86d8"
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
@@ -34,6 +37,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
         parts(
             ("Trade-off of the pruned models", lambda: tradeoff_blocks(results, folder)),
             ("Widths of the layers", lambda: width_block(results, folder)),
+            ("Cost of each model", lambda: models_table(read_models(results), results)),
         ),
     )
 
@@ -52,8 +56,8 @@ def read_models(results: Results) -> pd.DataFrame:
     return results.table("chosen/models.csv", MODEL_COLUMNS, text=("run",))
 
 
-def tradeoff_blocks(results: Results, folder: FigureFolder) -> list[Figure | Table]:
-    """mAP against size and work, and the table behind."""
+def tradeoff_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
+    """mAP against size and work."""
     models = read_models(results)
     limit = results.config["prune"]["max_map_drop"]
     theirs = published_shares()
@@ -61,7 +65,7 @@ def tradeoff_blocks(results: Results, folder: FigureFolder) -> list[Figure | Tab
         f"The shaded band is prune.max_map_drop = {limit:g} points below the unpruned model: "
         "the smallest model inside is chosen."
     )
-    blocks: list[Figure | Table] = [
+    blocks = [
         folder.keep(
             "tradeoff_parameters",
             "mAP against parameters",
@@ -84,7 +88,6 @@ def tradeoff_blocks(results: Results, folder: FigureFolder) -> list[Figure | Tab
                 models,
             )
         )
-    blocks.append(models_table(models, results))
     return blocks
 
 
@@ -107,63 +110,62 @@ def tradeoff_parameters(
 
     `models` has run, mAP and share of parameters (of 1), `theirs` the same.
     """
-    drawing = _tradeoff(models, 100 * models["share of parameters"], chosen, max_map_drop)
-    axes = drawing.axes[0]
+    drawing, (axes,) = canvas(3.5)
+    labels = []
     for name, group in theirs.groupby("run", sort=False):
         shares = 100 * group["share of parameters"]
         axes.plot(
             shares, group["mAP"], "s", color=THEIRS, markerfacecolor="none", linestyle=":",
             markersize=7, linewidth=1, markeredgewidth=1.4, zorder=2,
         )  # fmt: skip
-        where = group.iloc[shares.argmax()]
-        axes.annotate(
-            f"NVIDIA, {name}", (100 * where["share of parameters"], where["mAP"]),
-            (-9, 0) if name == "unpruned" else (-9, -1), textcoords="offset points", ha="right",
-            va="center", color=THEIRS, fontsize=8.5,
-        )  # fmt: skip
+        options = {"color": THEIRS}
+        labels += [(x, y, "", options) for x, y in zip(shares, group["mAP"], strict=True)]
+        labels[-1] = (*labels[-1][:2], f"NVIDIA, {name}", options)
+    own = _points(axes, models, 100 * models["share of parameters"], chosen, max_map_drop)
     axes.set_xlim(0, 106)
+    axes.margins(y=0.12)
     axes.set_xlabel("parameters, percent of the unpruned model")
+    place_labels(axes, own + labels)
     return drawing
 
 
 def tradeoff_macs(models: pd.DataFrame, chosen: str | None, max_map_drop: float) -> Drawing:
     """mAP over billions of multiply-accumulates; `models` has run, mAP and MACs."""
-    drawing = _tradeoff(models, models["MACs"] / 1e9, chosen, max_map_drop)
-    axes = drawing.axes[0]
-    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    drawing, (axes,) = canvas(3.5)
+    labels = _points(axes, models, models["MACs"] / 1e9, chosen, max_map_drop)
+    axes.set_xlim(0, 1.06 * models["MACs"].max() / 1e9)
+    axes.margins(y=0.12)
     axes.set_xlabel("billion multiply-accumulates per image")
+    place_labels(axes, labels)
     return drawing
 
 
-def _tradeoff(
-    models: pd.DataFrame, x: pd.Series, chosen: str | None, max_map_drop: float
-) -> Drawing:
-    drawing, (axes,) = canvas(3.4)
+def _points(
+    axes: Axes, models: pd.DataFrame, x: pd.Series, chosen: str | None, max_map_drop: float
+) -> list[tuple[float, float, str, dict]]:
+    """Draw the models with a ring around the chosen one; returns their labels."""
     colours = run_colours(list(models["run"]))
     reference = models.loc[models["run"] == "unpruned", "mAP"].max()
-    axes.axhspan(reference - max_map_drop, reference, color=CHOSEN_COLOUR, alpha=0.13, linewidth=0)
+    axes.axhspan(reference - max_map_drop, reference, color=KEPT, alpha=0.13, linewidth=0)
     order = x.sort_values().index
     axes.plot(x[order], models.loc[order, "mAP"], color=MUTED, linewidth=1, zorder=1)
+    labels = []
     for index, model in models.iterrows():
+        at = (x[index], model["mAP"])
         is_chosen = model["run"] == chosen
         if is_chosen:
             axes.plot(
-                x[index], model["mAP"], "o", markersize=15, markerfacecolor="none",
-                markeredgecolor=INK, markeredgewidth=1.3, zorder=4,
+                *at, "o", markersize=15, markerfacecolor="none", markeredgecolor=INK,
+                markeredgewidth=1.3, zorder=4,
             )  # fmt: skip
         axes.plot(
-            x[index], model["mAP"], "o", color=colours[model["run"]], markersize=8,
-            markeredgecolor=PAPER, markeredgewidth=0.8, zorder=3,
+            *at, "o", color=colours[model["run"]], markersize=8, markeredgecolor=PAPER,
+            markeredgewidth=0.8, zorder=3,
         )  # fmt: skip
-        axes.annotate(
-            run_label(model["run"]) + (" — chosen" if is_chosen else ""),
-            (x[index], model["mAP"]), (0, -17), textcoords="offset points",
-            ha="right" if x[index] > 0.8 * x.max() else "center", va="center",
-            fontweight="bold" if is_chosen else "normal", fontsize=9,
-        )  # fmt: skip
-    axes.margins(y=0.22)
+        text = f"{run_label(model['run'])}, chosen" if is_chosen else run_label(model["run"])
+        labels.append((*at, text, {"fontweight": "bold"} if is_chosen else {}))
     axes.set_ylabel("mAP on fold 0, percent")
-    return drawing
+    return labels
 
 
 def models_table(models: pd.DataFrame, results: Results) -> Table:
@@ -182,14 +184,14 @@ def models_table(models: pd.DataFrame, results: Results) -> Table:
                 f"{model['MACs'] / 1e9:.2f}" if pd.notna(model["MACs"]) else "–",
                 f"{model['mAP']:.2f}",
                 *(f"{model[f'AP {name}']:.2f}" for name in classes),
-                "–" if model["run"] == "unpruned" else f"{-model['drop']:+.2f}".replace("-", "−"),
+                "–" if model["run"] == "unpruned" else signed(-model["drop"]),
             )
         )
     return Table(
         "What each model costs",
-        ("model", "parameters, M", "% kept", "GMACs", "mAP %", *classes, "points lost or won"),
+        ("model", "parameters, M", "% kept", "GMACs", "mAP %", *classes, "change"),
         rows,
-        "The chosen model is marked.",
+        "The chosen model is marked. Change: points of mAP against the unpruned model.",
         marked=marked,
     )
 
@@ -240,33 +242,27 @@ def layer_widths(widths: pd.DataFrame, threshold: str) -> Drawing:
     layers = list(widths["layer"].unique())
     drawing, (axes,) = canvas(0.95 + 0.235 * len(layers))
     colours = run_colours([f"retrained/{t}" for t in widths["threshold"].unique()])
-    colour = colours[f"retrained/{threshold}"]
     before = widths.groupby("layer")["before"].max()
     bars = widths[widths["threshold"] == threshold].set_index("layer")["after"]
-    handles = [
-        Line2D([], [], color=MUTED, alpha=0.3, linewidth=7, label="before"),
-        Line2D([], [], color=colour, linewidth=7, label=f"after, {threshold}"),
-    ]
-    axes.barh(layers, [before[name] for name in layers], height=0.7, color=MUTED, alpha=0.25)
-    axes.barh(layers, [bars.get(name, 0) for name in layers], height=0.7, color=colour)
+    counts = [before[name] for name in layers]
+    axes.barh(layers, counts, height=0.7, color=MUTED, alpha=0.25, label="before")
+    kept = [bars.get(name, 0) for name in layers]
+    colour = colours[f"retrained/{threshold}"]
+    axes.barh(layers, kept, height=0.7, color=colour, label=f"kept at {threshold}")
     for other, group in widths.groupby("threshold", sort=False):
         if other == threshold:
             continue
         positions = [layers.index(name) for name in group["layer"]]
+        # A tick in the paper's colour behind sets it off from the bar.
+        axes.plot(group["after"], positions, "|", color=PAPER, markersize=9, markeredgewidth=4.5)
         axes.plot(
             group["after"], positions, "|", color=colours[f"retrained/{other}"], markersize=9,
-            markeredgewidth=2.2,
+            markeredgewidth=2.2, label=f"at {other}",
         )  # fmt: skip
-        handles.append(
-            Line2D(
-                [], [], color=colours[f"retrained/{other}"], marker="|", linestyle="none",
-                markersize=9, markeredgewidth=2.2, label=f"after, {other}",
-            )  # fmt: skip
-        )
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.tick_params(axis="y", labelsize=8)
+    axes.tick_params(axis="y", labelsize=8.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlim(0, None)
     axes.set_xlabel("filters")
-    drawing.legend(handles=handles, loc="outside lower left", ncols=3)
+    legend_below(drawing, [axes])
     return drawing

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from report.blocks import Block, Figure, Missing, Section, Table
 from report.drawing import FigureFolder, canvas, legend_below, run_colours, thinned
@@ -21,12 +21,12 @@ def section(results: Results, folder: FigureFolder) -> Section:
     blocks: list[Block] = list(curve_blocks(curves, results, folder)) if curves else []
     if curves:
         blocks += [
-            Missing(f"Curves of the model {run_label(run)}", error.path, error.target)
+            Missing(f"Curves of the model {run_label(run)}", error.path, (error.target,))
             for run, error in missing.items()
         ]
     elif missing:
         first = missing["unpruned"]
-        blocks.append(Missing("Loss, learning rate and mAP curves", first.path, first.target))
+        blocks.append(Missing("Loss, learning rate and mAP curves", first.path, (first.target,)))
     return Section("training", "Training", lead(curves), blocks)
 
 
@@ -105,21 +105,34 @@ def loss(curves: Mapping[str, pd.DataFrame]) -> Drawing:
     _lines(axes, curves, "loss")
     if all((table["loss"] > 0).all() for table in curves.values()):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("epoch")
-    legend_below(drawing, axes)
+    legend_below(drawing, [axes])
     return drawing
 
 
 def learning_rate(curves: Mapping[str, pd.DataFrame]) -> Drawing:
-    """Learning rate over epochs, a line for each run; tables have epoch and learning_rate."""
+    """Learning rate over epochs, a line for each schedule; tables have epoch and learning_rate."""
     drawing, (axes,) = canvas(2.8)
-    _lines(axes, curves, "learning_rate")
+    schedules: list[tuple[list[str], pd.DataFrame]] = []
+    for run, table in curves.items():
+        steps = table[["epoch", "learning_rate"]].reset_index(drop=True)
+        same = next((runs for runs, other in schedules if other.equals(steps)), None)
+        if same is not None:
+            same.append(run)
+        else:
+            schedules.append(([run], steps))
+    colours = run_colours(list(curves))
+    for runs, steps in schedules:
+        label = ", ".join(run_label(run) for run in runs).replace(", pruned", ",")
+        axes.plot(steps["epoch"], steps["learning_rate"], color=colours[runs[0]], label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=False)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.set_xlabel("epoch")
-    legend_below(drawing, axes)
+    legend_below(drawing, [axes])
     return drawing
 
 
@@ -133,13 +146,11 @@ def validation(curves: Mapping[str, pd.DataFrame], scores: Mapping[str, str]) ->
         low = min(table[column].min() for table in curves.values())
         axes.set_ylim(max(0, low - 4) if pd.notna(low) else 0, None)
     rows[-1].set_xlabel("epoch")
-    legend_below(drawing, rows[0])
+    legend_below(drawing, rows)
     return drawing
 
 
-def _lines(
-    axes: Axes, curves: Mapping[str, pd.DataFrame], column: str, **options: object
-) -> None:
+def _lines(axes: Axes, curves: Mapping[str, pd.DataFrame], column: str, **options: object) -> None:
     colours = run_colours(list(curves))
     for run, table in curves.items():
         points = table.dropna(subset=[column])
