@@ -28,15 +28,19 @@ wildcard_constraints:
     run=r"unpruned|retrained/[^/]+",
     subset="fold0|val",
     model="unpruned|chosen",
+    engine="gpu|dla0|dla1",
+    device="|".join(["local", *DEVICES]),
 
 
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/prune.smk"
 include: "rules/export.smk"
+include: "rules/deploy.smk"
+include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        targets("export"),
+        targets("report"),

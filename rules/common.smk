@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 BASE = Path(workflow.basedir)
@@ -12,11 +13,17 @@ from code_digest import code_digest
 from configuration import ConfigError, check_config, merged, per_class
 from datasets.errors import missing_dataset_message
 from datasets.fingerprint import fingerprint
+from deepstream.devices import dla_core, lowest_opset, resolve
+from deepstream.errors import DeepStreamError
 from toolkits import TOOLKITS
 
 try:
     check_config(config, BASE / "config/config.schema.yaml")
-except ConfigError as error:
+    for name, settings in config["deploy"]["devices"].items():
+        device = resolve(name, settings)
+        for engine in settings["engines"]:
+            dla_core(device, engine, device.precision)
+except (ConfigError, DeepStreamError) as error:
     sys.exit(f"config: {error}")
 
 for dataset in config["datasets"].values():
@@ -37,6 +44,10 @@ SPLITS = [
 FOLDS = {"train": 2, "val": 1}
 SUBSETS = {"fold0": "train"} | ({"val": "val"} if "val" in SPLITS else {})
 RUNS = ["unpruned", *(f"retrained/{threshold}" for threshold in THRESHOLDS)]
+EXPORTED = config["export"]["models"]
+DEVICES = list(config["deploy"]["devices"])
+# The environment variable with the key of an .etlt; the key itself is in no file of this workflow.
+KEY_VARIABLE = "ETLT_KEY"
 MODEL = f"model{TOOLKIT.model_suffix}"
 
 
@@ -251,13 +262,97 @@ def exported_model(wildcards):
     return after_conversion(f"<results>/{folder}/{MODEL}")(wildcards)
 
 
+def export_opset():
+    """The configured ONNX operator set, or the newest that every configured device reads."""
+    lowest = lowest_opset(config["deploy"]["devices"])
+    return min(config["export"]["opset"], lowest)
+
+
+def val_spec():
+    """The spec that evaluates the val split, where there is one."""
+    return ["<results>/evaluate/val_spec.txt"] if "val" in SUBSETS else []
+
+
+def all_shards():
+    """The tfrecords of all splits."""
+    return [path for split in SPLITS for path in shards(split)]
+
+
+def ds_templates():
+    """The templates of the DeepStream configs."""
+    return sorted(os.path.relpath(path) for path in (BASE / "ds_configs").glob("*.j2"))
+
+
+def device_settings(device):
+    """The config's section of a device."""
+    return (
+        config["deploy"]["local"]
+        if device == "local"
+        else config["deploy"]["devices"][device]
+    )
+
+
+def local_clip(wildcards):
+    """The video that becomes part of the desk's release; a device has its own."""
+    if wildcards.device != "local":
+        return []
+    return config["deploy"]["local"]["clip"] or "<results>/clip.mp4"
+
+
+def case_names(device):
+    """`{model}-{engine}` for everything that is benchmarked on a device."""
+    engines = device_settings(device).get("engines", ["gpu"])
+    return [
+        f"{model}-{engine}"
+        for model in config["deploy"]["models"]
+        for engine in engines
+    ]
+
+
+def cases(device, file):
+    """A file of each rendered config folder of a device."""
+    return [
+        f"<results>/deepstream/{device}/{case}/{file}" for case in case_names(device)
+    ]
+
+
+def case_folders(device):
+    """The rendered config folders of a device, by case."""
+    return {
+        case: f"{config['results_dir']}/deepstream/{device}/{case}"
+        for case in case_names(device)
+    }
+
+
+def toolkit_metrics(wildcards):
+    """The toolkit's own figures of an exported model."""
+    folder = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}[
+        wildcards.model
+    ]
+    return after_conversion(f"<results>/{folder}/metrics.json")(wildcards)
+
+
+def deployed_metrics_by_model():
+    """The toolkit's own figures of each deployed model, by model."""
+    folders = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}
+    return {
+        model: f"{config['results_dir']}/{folders[model]}/metrics.json"
+        for model in config["deploy"]["models"]
+    }
+
+
+def deployed_metrics(wildcards):
+    """The toolkit's own figures of the deployed models, as an input."""
+    return after_conversion(*deployed_metrics_by_model().values())(wildcards)
+
+
 def stage_outputs():
     """What each stage makes, in the order of the stages."""
-    evaluations = expand(
-        "<results>/{run}/evaluation/{subset}/metrics.json",
-        run=RUNS,
-        subset=list(SUBSETS),
-    )
+    models = [
+        m
+        for m in ("unpruned", "chosen")
+        if m in {*EXPORTED, *config["deploy"]["models"]}
+    ]
     return {
         "index": [
             *(f"<results>/index/{s}/{d}.csv" for s in SPLITS for d in datasets_of(s)),
@@ -273,11 +368,22 @@ def stage_outputs():
         "train": [f"<results>/unpruned/weights/{MODEL}"],
         "prune": [f"<results>/pruned/{t}/{MODEL}" for t in THRESHOLDS],
         "retrain": [f"<results>/retrained/{t}/weights/{MODEL}" for t in THRESHOLDS],
-        "evaluate": evaluations,
-        "choose_model": ["<results>/chosen/choice.json"],
-        "export": [
-            f"<results>/export/{m}/model.onnx" for m in config["export"]["models"]
+        "evaluate": [
+            f"<results>/{run}/evaluation/{s}/metrics.json"
+            for run in RUNS
+            for s in SUBSETS
         ],
+        "choose_model": ["<results>/chosen/choice.json"],
+        "export": [f"<results>/export/{m}/model.onnx" for m in models],
+        "tune_clustering": [f"<results>/export/{m}/clustering.json" for m in models],
+        "ds_config": cases("local", "config_infer_primary.txt"),
+        "verify": cases("local", "parity.json"),
+        "check_labels": [
+            f"<results>/check_labels/{s}/{d}.jpg"
+            for s in SPLITS
+            for d in datasets_of(s)
+        ],
+        "report": ["<results>/report.html"],
     }
 
 
@@ -290,3 +396,10 @@ def targets(stage):
     stages = stage_outputs()
     last = list(stages).index(stage)
     return [path for paths in list(stages.values())[: last + 1] for path in paths]
+
+
+def device_results():
+    """Sizes and times of the device results on disk: the report shows them, but makes none."""
+    folder = Path(config["results_dir"], "deployed")
+    found = sorted(folder.glob("*/benchmark.json"))
+    return {str(path): path.stat().st_mtime_ns for path in found}

@@ -78,7 +78,6 @@ checkpoint kitti:
         image_height=config["image_height"],
         jpeg_quality=config["jpeg_quality"],
         max_bad_fraction=config["max_bad_fraction"],
-        max_bad_fraction=config["max_bad_fraction"],
         code=code_digest("kitti"),
     script:
         "../scripts/kitti.py"
@@ -143,7 +142,7 @@ use rule tfrecords as tfrecords_val with:
         "<logs>/tfrecords/val.log",
 
 
-rule check_labels:
+rule label_sheet:
     input:
         manifest=after_conversion("<results>/kitti/{split}/{dataset}.manifest.csv"),
     output:

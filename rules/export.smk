@@ -1,4 +1,4 @@
-rule export:
+rule export_model:
     input:
         model=exported_model,
         spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
@@ -12,7 +12,89 @@ rule export:
     params:
         command=command("export"),
         code=task_code("export"),
-        opset=config["export"]["opset"],
+        opset=export_opset(),
     shell:
-        "{params.command} -m {input.model:q} -e {input.spec:q} -o {output.onnx:q}"
-        " --target_opset {params.opset} --gen_ds_config 2>&1 | tee {log:q}"
+        "rm -f {output.onnx:q} && {params.command} -m {input.model:q} -e {input.spec:q}"
+        " -o {output.onnx:q} --target_opset {params.opset} --static_batch_size 0"
+        " --gen_ds_config 2>&1 | tee {log:q}"
+
+
+rule tune_clustering:
+    input:
+        onnx=after_conversion("<results>/export/{model}/model.onnx"),
+        fold0_spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
+        val_spec=after_conversion(*val_spec()),
+        tfrecords=after_conversion(*all_shards()),
+    output:
+        "<results>/export/{model}/clustering.json",
+    log:
+        "<logs>/tune_clustering/{model}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        code=code_digest("tune_clustering"),
+    script:
+        "../scripts/tune_clustering.py"
+
+
+rule clip:
+    output:
+        "<results>/clip.mp4",
+    log:
+        "<logs>/clip.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        code=code_digest("scenes.clip"),
+    shell:
+        "{sys.executable} -m scenes --clip {output:q} --size 1280x720 --seconds 10 2> {log:q}"
+
+
+rule ds_config:
+    input:
+        onnx=after_conversion("<results>/export/{model}/model.onnx"),
+        clustering=after_conversion("<results>/export/{model}/clustering.json"),
+        templates=ds_templates(),
+        clip=local_clip,
+    output:
+        "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
+    log:
+        "<logs>/ds_config/{device}/{model}-{engine}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        settings=lambda wc: device_settings(wc.device),
+        classes=CLASSES,
+        templates=template("ds_configs"),
+        code=code_digest("ds_config"),
+    script:
+        "../scripts/ds_config.py"
+
+
+rule verify:
+    input:
+        config=after_conversion(
+            "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt"
+        ),
+        model=exported_model,
+        spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
+        clustering=after_conversion("<results>/export/{model}/clustering.json"),
+        metrics=toolkit_metrics,
+    output:
+        "<results>/deepstream/{device}/{model}-{engine}/parity.json",
+    log:
+        "<logs>/verify/{device}/{model}-{engine}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        max_parity_drop=config["export"]["max_parity_drop"],
+        code=code_digest("verify"),
+    script:
+        "../scripts/verify.py"
+
+
+rule export:
+    input:
+        targets("verify"),

@@ -64,6 +64,7 @@ rule choose_model:
         ),
         models=after_conversion(*(f"<results>/{run}/weights/{MODEL}" for run in RUNS)),
     output:
+        metrics="<results>/chosen/metrics.json",
         choice="<results>/chosen/choice.json",
         table="<results>/chosen/models.csv",
         model=f"<results>/chosen/{MODEL}",

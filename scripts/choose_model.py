@@ -70,8 +70,9 @@ def write_choice(
     choice_file: str,
     table_file: str,
     model_file: str,
+    metrics_file: str,
 ) -> str:
-    """Read the runs' metrics; write choice, table and a copy of the model; return a table to print."""
+    """Read the runs' metrics; write choice and table, copy the chosen one; return a printed table."""
     metrics = {
         run: json.loads(Path(path).read_text(encoding="utf-8"))
         for run, path in zip(runs, metrics_files, strict=True)
@@ -79,8 +80,13 @@ def write_choice(
     choice, table = choose_model(metrics, max_map_drop)
     table.to_csv(f"{table_file}.part", index=False)
     os.replace(f"{table_file}.part", table_file)
-    shutil.copyfile(model_files[runs.index(choice["run"])], f"{model_file}.part")
-    os.replace(f"{model_file}.part", model_file)
+    chosen = runs.index(choice["run"])
+    for source, target in (
+        (model_files[chosen], model_file),
+        (metrics_files[chosen], metrics_file),
+    ):
+        shutil.copyfile(source, f"{target}.part")
+        os.replace(f"{target}.part", target)
     Path(f"{choice_file}.part").write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
     os.replace(f"{choice_file}.part", choice_file)
     shown = table.drop(columns=["drop"]).to_string(index=False, float_format="{:.2f}".format)
@@ -96,6 +102,7 @@ if __name__ == "__main__":
         snakemake.output.choice,
         snakemake.output.table,
         snakemake.output.model,
+        snakemake.output.metrics,
     )
     Path(snakemake.log[0]).write_text(message + "\n", encoding="utf-8")
     print(message)

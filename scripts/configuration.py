@@ -111,6 +111,10 @@ def _fill_defaults(schema: dict[str, Any], root: dict[str, Any], instance: dict[
             subschema = root["$defs"][subschema["$ref"].rsplit("/", 1)[1]]  # noqa: PLW2901
         if isinstance(instance.get(key), dict):
             _fill_defaults(subschema, root, instance[key])
+            named = subschema.get("additionalProperties")
+            for value in instance[key].values() if isinstance(named, dict) else ():
+                if isinstance(value, dict):
+                    _fill_defaults(named, root, value)
 
 
 def _check_relations(config: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from datasets.conversion import remove_orphans
+from datasets.kitti_folder import remove_orphans
 
 
 def listing(manifests: list[str]) -> pd.DataFrame:

@@ -1,0 +1,108 @@
+rule deploy_to_desk:
+    input:
+        configs=after_conversion(*cases("local", "config_infer_primary.txt")),
+        parity=after_conversion(*cases("local", "parity.json")),
+        metrics=deployed_metrics,
+    output:
+        benchmark="<results>/deployed/local/benchmark.json",
+    log:
+        "<logs>/deploy_local.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        releases=case_folders("local"),
+        metrics=deployed_metrics_by_model(),
+        measurement={"duration_s": config["deploy"]["local"]["duration_s"]},
+        code=code_digest("deploy_local"),
+    script:
+        "../scripts/deploy_local.py"
+
+
+rule deploy_local:
+    input:
+        targets("verify"),
+        "<results>/deployed/local/benchmark.json",
+
+
+rule push:
+    input:
+        configs=lambda wc: after_conversion(
+            *cases(wc.device, "config_infer_primary.txt")
+        )(wc),
+        parity=lambda wc: after_conversion(*cases(wc.device, "parity.json"))(wc),
+    output:
+        receipt="<results>/deployed/{device}/receipt.json",
+    log:
+        "<logs>/push/{device}.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        jetson=1,
+    params:
+        device=lambda wc: device_settings(wc.device),
+        folders=lambda wc: case_folders(wc.device),
+        key_name=KEY_VARIABLE,
+        code=code_digest("push"),
+    script:
+        "../scripts/push.py"
+
+
+rule benchmark_device:
+    input:
+        receipt=after_conversion("<results>/deployed/{device}/receipt.json"),
+        metrics=deployed_metrics,
+    output:
+        benchmark="<results>/deployed/{device}/benchmark.json",
+        table="<results>/deployed/{device}/benchmark.md",
+    log:
+        "<logs>/benchmark_device/{device}.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        jetson=1,
+    params:
+        device=lambda wc: device_settings(wc.device),
+        metrics=deployed_metrics_by_model(),
+        logs=lambda wc: f"{config['results_dir']}/deployed/{wc.device}/logs",
+        code=code_digest("benchmark_device"),
+    script:
+        "../scripts/benchmark_device.py"
+
+
+for device_name in DEVICES:
+
+    rule:
+        name:
+            f"deploy_{device_name}"
+        input:
+            targets("verify"),
+            f"<results>/deployed/{device_name}/receipt.json",
+            f"<results>/deployed/{device_name}/benchmark.json",
+        localrule: True
+
+    rule:
+        name:
+            f"preflight_{device_name}"
+        input:
+            f"<results>/preflight/{device_name}.json",
+        localrule: True
+
+
+rule preflight_device:
+    output:
+        "<results>/preflight/{device}.json",
+    log:
+        "<logs>/preflight/{device}.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        jetson=1,
+    params:
+        device=lambda wc: device_settings(wc.device),
+        now=time.time(),
+    script:
+        "../scripts/preflight_device.py"
