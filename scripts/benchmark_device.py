@@ -2,23 +2,24 @@
 
 import json
 import logging
-import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepstream import devices
-from deepstream.errors import DeepStreamError
+from deepstream.job import write_json
 from jetson import benchmark, preflight, results, table
 from jetson.cases import Case
 from jetson.errors import JetsonError
+from jetson.job import reported
 from jetson.session import Session
 from jetson.settings import Remote
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
+
+log = logging.getLogger("jetson")
 
 MEASURED_WITH = ("nvpmodel", "jetson_clocks", "warm_up_s", "duration_s", "clip")
 
@@ -55,7 +56,7 @@ def benchmark_device(
     with Session(remote) as session:
         # A benchmark that runs there already may be this very one, which is followed.
         seen = preflight.check(session, devices.resolve(name, section), busy_is_wrong=False)
-        logging.info("%s: %s", name, seen.summary())
+        log.info("%s: %s", name, seen.summary())
         benchmark.run(session, pushed["release"], cases, seen, logs, poll_s=poll_s)
     measured, failures = [], []
     for case in cases:
@@ -78,13 +79,13 @@ def benchmark_device(
     }
     text = table.table([found])
     if measured:
-        logging.info("%s", text)
+        log.info("%s", text)
     if failures:
         raise JetsonError("\n".join(failures))
-    for path, content in ((table_output, text), (output, json.dumps(found, indent=2) + "\n")):
-        part = path.with_name(path.name + ".part")
-        part.write_text(content)
-        os.replace(part, path)
+    part = table_output.with_name(table_output.name + ".part")
+    part.write_text(text)
+    part.replace(table_output)
+    write_json(found, output)
     return found
 
 
@@ -93,26 +94,21 @@ def _warn(name: str, case: Mapping[str, Any]) -> None:
     label = f"{name}: {case['case']}"
     build = case["engine_build"]
     if case["throttled_by"]:
-        logging.warning("%s: the board was throttled by %s", label, ", ".join(case["throttled_by"]))
+        log.warning("%s: the board was throttled by %s", label, ", ".join(case["throttled_by"]))
     if build["rebuilt"]:
-        logging.warning(
+        log.warning(
             "%s: deepstream-app built the engine again instead of loading it; is the name in "
             "model-engine-file the one it writes?",
             label,
         )
     if not build["files"]:
-        logging.warning("%s: no engine file was written, so it is built at every start", label)
+        log.warning("%s: no engine file was written, so it is built at every start", label)
     if case["app_status"] != 0:
-        logging.warning("%s: deepstream-app ended with %d", label, case["app_status"])
+        log.warning("%s: deepstream-app ended with %d", label, case["app_status"])
 
 
 if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[logging.StreamHandler(), *(logging.FileHandler(path) for path in snakemake.log)],
-    )
-    try:
+    with reported(snakemake.log):
         benchmark_device(
             snakemake.wildcards.device,
             snakemake.params.device,
@@ -122,6 +118,3 @@ if __name__ == "__main__":
             Path(snakemake.output.table),
             Path(snakemake.params.logs),
         )
-    except (JetsonError, DeepStreamError) as error:
-        logging.error("%s", error)
-        sys.exit(1)

@@ -1,25 +1,24 @@
 """Brings rendered configs and models to a device and writes a receipt of what is there."""
 
-import json
 import logging
-import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepstream import devices
-from deepstream.errors import DeepStreamError
+from deepstream.job import write_json
 from jetson import preflight
 from jetson import push as transfer
-from jetson.errors import JetsonError
+from jetson.job import reported
 from jetson.release import gather, key_from_environment
 from jetson.session import Session
 from jetson.settings import Remote
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
+
+log = logging.getLogger("jetson")
 
 
 def push(
@@ -40,7 +39,7 @@ def push(
     release = gather(folders, key=key_from_environment(key_name), key_name=key_name)
     with Session(Remote.from_config(name, section)) as session:
         seen = preflight.check(session, devices.resolve(name, section))
-        logging.info("%s: %s", name, seen.summary())
+        log.info("%s: %s", name, seen.summary())
         sent = transfer.push(session, release)
     receipt = {
         "device": name,
@@ -66,19 +65,12 @@ def push(
         ],
         "cases": [case.to_json() for case in release.cases],
     }
-    part = output.with_name(output.name + ".part")
-    part.write_text(json.dumps(receipt, indent=2) + "\n")
-    os.replace(part, output)
+    write_json(receipt, output)
     return receipt
 
 
 if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[logging.StreamHandler(), *(logging.FileHandler(path) for path in snakemake.log)],
-    )
-    try:
+    with reported(snakemake.log):
         push(
             snakemake.wildcards.device,
             snakemake.params.device,
@@ -86,6 +78,3 @@ if __name__ == "__main__":
             snakemake.params.key_name,
             Path(snakemake.output.receipt),
         )
-    except (JetsonError, DeepStreamError) as error:
-        logging.error("%s", error)
-        sys.exit(1)
