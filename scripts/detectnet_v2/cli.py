@@ -17,12 +17,14 @@ from pathlib import Path
 from detectnet_v2.errors import DetectNetError
 
 TASKS = {
+    "calibrate": ("calibrate", "find the INT8 scales of an ONNX model (this toolkit only)"),
     "calibration_tensorfile": ("tensorfile", "write training images for INT8 calibration"),
     "dataset_convert": ("dataset_convert", "convert KITTI labels to tfrecords"),
     "evaluate": ("evaluate", "measure the average precision of a model"),
     "export": ("export", "write a model as ONNX"),
     "inference": ("inference", "detect in images, folders and videos"),
     "prune": ("prune", "remove the weakest filters of a model"),
+    "quantize": ("quantize", "simulate INT8 in an ONNX model (this toolkit only)"),
     "train": ("train", "train a model"),
 }
 INTERRUPTED = 130

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 
+from detectnet_v2.calibrate import add_source_arguments, calibrate
+from detectnet_v2.calibration_cache import activation_tensors, check_coverage, read_cache
 from detectnet_v2.dataset import target_classes
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.model import DetectNetV2
@@ -136,7 +139,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gen_ds_config", action="store_true", help="write labels.txt and nvinfer_config.txt"
     )
     parser.add_argument(
-        "--static_batch_size", type=int, default=-1, help="images a batch; -1 leaves it open (-1)"
+        "--static_batch_size",
+        type=int,
+        default=-1,
+        help="images a batch; 0 or less leaves it open (-1)",
     )
     parser.add_argument(
         "--target_opset", type=int, default=11, help="ONNX operator set (11, for TensorRT 7.1)"
@@ -149,13 +155,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--results_dir", type=Path, help="folder of status.json")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
-    parser.add_argument("--data_type", choices=["fp32", "fp16", "int8"], default="fp32")
-    parser.add_argument("--cal_data_file", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--cal_image_dir", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--cal_cache_file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--data_type",
+        choices=["fp32", "fp16", "int8"],
+        default="fp32",
+        help="int8 also writes a calibration cache; the ONNX file is float32 in any case (fp32)",
+    )
+    add_source_arguments(parser)
+    parser.add_argument(
+        "--cal_cache_file",
+        type=Path,
+        default=Path("cal.bin"),
+        help="calibration cache of int8; one that is there is kept if it fits (./cal.bin)",
+    )
+    parser.add_argument(
+        "--trt_version",
+        default="8.5.2",
+        help="TensorRT version in the cache's header (8.5.2; this toolkit only)",
+    )
     parser.add_argument("--cal_json_file", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--batches", type=int, default=10, help=argparse.SUPPRESS)
-    parser.add_argument("--batch_size", type=int, default=16, help=argparse.SUPPRESS)
     parser.add_argument("--max_batch_size", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--min_batch_size", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--opt_batch_size", type=int, default=1, help=argparse.SUPPRESS)
@@ -182,13 +200,14 @@ def run(args: argparse.Namespace) -> int:
                 f"--gen_ds_config: {args.model} does not hold the names of its classes, give the "
                 "spec that trained it with -e"
             )
-        export_onnx(
-            model,
-            output,
-            opset=args.target_opset,
-            batch_size=None if args.static_batch_size == -1 else args.static_batch_size,
-            suffix=_ROUTE_SUFFIXES[args.onnx_route],
-        )
+        options = {
+            "opset": args.target_opset,
+            "batch_size": args.static_batch_size if args.static_batch_size > 0 else None,
+            "suffix": _ROUTE_SUFFIXES[args.onnx_route],
+        }
+        if args.data_type == "int8":
+            _calibrate(onnx_model(model, **options), args)
+        export_onnx(model, output, **options)
         logger.info("ONNX model: %s", output)
         if args.gen_ds_config:
             write_ds_config(
@@ -200,6 +219,16 @@ def run(args: argparse.Namespace) -> int:
             )
             logger.info("DeepStream settings: labels.txt, nvinfer_config.txt in %s", output.parent)
     return 0
+
+
+def _calibrate(network: onnx.ModelProto, args: argparse.Namespace) -> None:
+    """Write the calibration cache, or check the one that is there, which NVIDIA's export reuses."""
+    path = args.cal_cache_file
+    if path.exists():
+        check_coverage(read_cache(path), activation_tensors(network), str(path))
+        logger.info("Calibration cache that was there: %s", path)
+    else:
+        calibrate(network, {args.trt_version: path}, args)
 
 
 def _refuse_engines(args: argparse.Namespace) -> None:

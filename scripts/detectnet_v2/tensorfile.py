@@ -8,11 +8,11 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from detectnet_v2 import spec_pb2
 from detectnet_v2.augmentation import Augmenter
@@ -20,6 +20,7 @@ from detectnet_v2.dataset import training_samples, validation_samples
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.images import read_image, stretch
 from detectnet_v2.loader import epoch_order, steps_per_epoch
+from detectnet_v2.progress import progress
 from detectnet_v2.spec import load_experiment
 
 _KEY = "_tensorfile_array_key_"
@@ -82,17 +83,16 @@ def read_tensorfile(path: Path) -> Iterator[np.ndarray]:
     Raises:
         DetectNetError: when the file is missing, damaged or no TensorFile.
     """
-    if not path.is_file():
-        raise DetectNetError(f"no tensorfile at {path}: make it with calibration_tensorfile")
-    try:
-        with h5py.File(path, "r") as file:
-            for number in range(int(file.attrs["count"])):
-                yield np.asarray(file[f"{_KEY}_{number}"][_KEY], dtype=np.float32)
-    except (OSError, KeyError) as error:
-        raise DetectNetError(
-            f"{path} is damaged or no tensorfile ({str(error).splitlines()[0]}): make it again "
-            "with calibration_tensorfile"
-        ) from error
+    with _reading(path) as file:
+        for number in range(int(file.attrs["count"])):
+            yield np.asarray(file[f"{_KEY}_{number}"][_KEY], dtype=np.float32)
+
+
+def count_batches(path: Path) -> tuple[int, int]:
+    """Number of batches of a TensorFile, and of images in each; raises as read_tensorfile does."""
+    with _reading(path) as file:
+        count = int(file.attrs["count"])
+        return count, int(file[f"{_KEY}_0"][_KEY].shape[0]) if count else 0
 
 
 class CalibrationBatches:
@@ -127,8 +127,9 @@ class CalibrationBatches:
         self._count = available if batches == -1 else batches
         if not 1 <= self._count <= available:
             raise DetectNetError(
-                f"-m {batches}: the {'validation' if validation else 'training'} set has "
-                f"{available} batches of {self.batch_size}; ask for 1 to {available}, or -1 for all"
+                f"{batches} batches asked for: the {'validation' if validation else 'training'} "
+                f"set has {available} batches of {self.batch_size}; ask for 1 to {available}, or "
+                "-1 for all"
             )
         total = self._count * self.batch_size
         self._order = (
@@ -182,8 +183,7 @@ def run(args: argparse.Namespace) -> int:
         batches=args.max_batches,
         validation=args.use_validation_set,
     )
-    progress = tqdm(batches, unit="batch", disable=None, desc="calibration_tensorfile")
-    count = write_tensorfile(args.output_path, progress)
+    count = write_tensorfile(args.output_path, progress(batches, len(batches), "batches", logger))
     logger.info("%s: %d batches of %d images", args.output_path, count, batches.batch_size)
     return 0
 
@@ -191,3 +191,17 @@ def run(args: argparse.Namespace) -> int:
 def _refuse_existing(path: Path) -> None:
     if path.exists():
         raise DetectNetError(f"{path} exists already: remove it or choose another -o")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise DetectNetError(f"no tensorfile at {path}: make it with calibration_tensorfile")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError) as error:
+        raise DetectNetError(
+            f"{path} is damaged or no tensorfile ({str(error).splitlines()[0]}): make it again "
+            "with calibration_tensorfile"
+        ) from error

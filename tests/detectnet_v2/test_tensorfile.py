@@ -141,8 +141,10 @@ def refused(capfd, spec, output, message, *arguments):
 
 def test_more_batches_than_there_are_is_an_error(spec, tmp_path, capfd):
     output = tmp_path / "calibration.tensor"
-    refused(capfd, spec, output, "-m 4: the training set has 3 batches of 3", "-m", "4")
-    refused(capfd, spec, output, "-m 0", "-m", "0")
+    refused(
+        capfd, spec, output, "4 batches asked for: the training set has 3 batches of 3", "-m", "4"
+    )
+    refused(capfd, spec, output, "0 batches asked for", "-m", "0")
     assert not output.exists()
 
 
