@@ -21,8 +21,8 @@ MIN_CONTRAST = 2.0
 # Candidates found among the pairs at exactly `max_distance`; closer pairs are found surer.
 RECALL = 0.99
 # A bucket with more images than this is compared only along the order of the whole hashes.
-MAX_BUCKET = 1000
-NEIGHBOURS = 100
+MAX_BUCKET = 500
+NEIGHBOURS = 50
 PAIRS_AT_ONCE = 100_000
 
 
@@ -72,16 +72,18 @@ def candidate_pairs(bits: np.ndarray, max_distance: int) -> np.ndarray:
     tables = math.ceil(math.log(1 - RECALL) / math.log(1 - agreement)) if agreement < 1 else 1
     packed = np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)
     rng = np.random.default_rng(0)
-    found = [np.empty((0, 2), np.int64)]
+    # A pair is one number: sorting numbers is many times faster than sorting rows.
+    found = np.empty(0, np.int64)
     for _ in range(tables):
         chosen = rng.choice(HASH_BITS, sampled, replace=False)
         keys = bits[:, chosen] @ (1 << np.arange(sampled, dtype=np.int64))
+        new = [found]
         for first, second in _bucket_pairs(keys, packed):
             near = np.bitwise_count(packed[first] ^ packed[second]) <= max_distance
-            found.append(np.stack((first[near], second[near]), axis=1))
-    pairs = np.concatenate(found)
-    pairs.sort(axis=1)
-    return np.unique(pairs, axis=0)
+            low, high = np.minimum(first, second)[near], np.maximum(first, second)[near]
+            new.append(low * count + high)
+        found = np.unique(np.concatenate(new))
+    return np.stack((found // count, found % count), axis=1)
 
 
 def _bucket_pairs(keys: np.ndarray, packed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

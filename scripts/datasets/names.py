@@ -7,7 +7,6 @@ group that lies across the border; `fold_groups` gives such a group another plac
 """
 
 import hashlib
-import math
 import posixpath
 import re
 import unicodedata
@@ -26,7 +25,8 @@ UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_STEM = 180
 # Beyond this share of images lost to corrupt bodies the border is only kept where it was.
 MAX_LOST_FRACTION = 0.05
-ATTEMPTS = 1000
+SALTS = 20
+ROUNDS = 100
 
 
 def check_dataset_name(name: str) -> None:
@@ -83,65 +83,62 @@ def fold_groups(
     """The id that each group's names start with, and a warning, empty when all is well.
 
     With n images the border lies at `int(val_percent / 100 * n)`. Images whose body turns out
-    corrupt are missing from the names later: with k = `max_lost_fraction` * n of them, before or
-    behind the border, it can fall anywhere from `val_percent` of k before it to the rest of k
-    behind it. A group of several images that some border in this range would cut gets a new id,
-    drawn from its old one, until only single images are left in the range; where there are too
-    few single images for that, until the border itself cuts no group. The same happens until
-    both folds have every class that at least two groups have.
+    corrupt are missing from the names later, at most k = `max_lost_fraction` * n of them: then
+    the border lies anywhere between `int(val_percent / 100 * (n - k))`, when all were behind it,
+    and k further, when all were before it. A group that some border in this range would cut gets
+    a new id, drawn from its old one, until only single images are left in the range; where there
+    are too few single images for that, until the border of all n images cuts no group. All
+    groups draw anew until both folds have every class that at least two groups have.
     """
     members = sorted(groups, key=lambda group: group.group)
     total = sum(group.size for group in members)
     share = val_percent / 100
     border = int(share * total)
+    unchanged = {group.group: group.group for group in members}
     if not 0 < border < total:
-        return {group.group: group.group for group in members}, ""
-    lost = min(max_lost_fraction, MAX_LOST_FRACTION) * total
-    wide = (math.floor(border - share * lost) - 1, math.ceil(border + (1 - share) * lost) + 1)
-    spread = [name for name, count in _class_counts(members).items() if count > 1]
-    for salt in range(ATTEMPTS):
+        return unchanged, ""
+    lost = int(min(max_lost_fraction, MAX_LOST_FRACTION) * total)
+    lowest = int(share * (total - lost))
+    uses = Counter(name for group in members for name in group.classes)
+    shared = [name for name, count in uses.items() if count > 1]
+    for salt in range(SALTS):
         start = {group: group_id(group.group, salt) if salt else group.group for group in members}
-        for low, high in (wide, (border, border)):
+        for low, high in ((lowest, lowest + lost), (border, border)):
             ids = _settled(start, low, high)
-            if ids and _spread(ids, border, spread):
+            if ids and _on_both_sides(ids, border, shared):
                 return {group.group: name for group, name in ids.items()}, ""
-        if total > 50 * ATTEMPTS or not spread:
-            break
-    return (
-        {group.group: group.group for group in members},
+    return unchanged, (
         f"no order of the {len(members)} groups keeps near-duplicates on one side of the fold"
-        f" border at image {border} of {total} and every class on both sides",
+        f" border at image {border} of {total} and every class on both sides"
     )
 
 
-def _class_counts(groups: Iterable[Grouped]) -> Counter[str]:
-    return Counter(name for group in groups for name in group.classes)
+def _by_id(ids: Mapping[Grouped, str]) -> list[Grouped]:
+    return sorted(ids, key=lambda group: (ids[group], group.group))
 
 
 def _settled(start: Mapping[Grouped, str], low: int, high: int) -> dict[Grouped, str] | None:
     """Move groups that a cut at a place in low..high would split; None when it does not end."""
     ids = dict(start)
-    moves: Counter[Grouped] = Counter()
-    for _ in range(ATTEMPTS):
+    for turn in range(1, ROUNDS + 1):
         position = 0
-        split = None
-        for group in sorted(ids, key=lambda group: (ids[group], group.group)):
+        split = []
+        for group in _by_id(ids):
             end = position + group.size
             if max(low, position + 1) <= min(high, end - 1):
-                split = group
-                break
+                split.append(group)
             position = end
-        if split is None:
+        if not split:
             return ids
-        moves[split] += 1
-        ids[split] = group_id(split.group, moves[split])
+        for group in split:
+            ids[group] = group_id(ids[group], turn)
     return None
 
 
-def _spread(ids: Mapping[Grouped, str], border: int, classes: Iterable[str]) -> bool:
+def _on_both_sides(ids: Mapping[Grouped, str], border: int, classes: Iterable[str]) -> bool:
     position = 0
     sides: tuple[set[str], set[str]] = (set(), set())
-    for group in sorted(ids, key=lambda group: (ids[group], group.group)):
+    for group in _by_id(ids):
         sides[position >= border].update(group.classes)
         position += group.size
     return all(name in sides[0] and name in sides[1] for name in classes)

@@ -36,12 +36,12 @@ class Log:
     def __call__(self, line: str) -> None:
         """Write a line to both."""
         self.to_file(line)
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(_printable(line), file=sys.stderr)
 
     def to_file(self, line: str) -> None:
         """Write a line to the log file only."""
         if self._file:
-            self._file.write(line.encode("utf-8", "backslashreplace").decode() + "\n")
+            self._file.write(_printable(line) + "\n")
 
     def close(self) -> None:
         """Close the file."""
@@ -57,6 +57,11 @@ class Log:
             if time.monotonic() - last >= LOG_INTERVAL_S:
                 last = time.monotonic()
                 self.to_file(f"{what}: {done} of {total}")
+
+
+def _printable(line: str) -> str:
+    # File names can hold bytes that are no UTF-8.
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def describe(error: OSError) -> str:
@@ -75,6 +80,6 @@ def reported(path: str | Path | None) -> Iterator[Log]:
     except (DatasetError, OSError) as error:
         message = describe(error) if isinstance(error, OSError) else str(error)
         log.to_file(f"error: {message}")
-        sys.exit(f"error: {message}")
+        sys.exit(_printable(f"error: {message}"))
     finally:
         log.close()

@@ -151,14 +151,16 @@ def test_a_mat_of_the_wrong_kind_is_named(tmp_path, mafa, widerface):
     good_mafa = mafa({"a.jpg": [[1, 2, 3, 4, *[0] * 8, 1, 3, 0, 0, 0, 0]]})
     good_wider = widerface({"9--Press_Conference": {"x": [[1, 2, 3, 4, 0]]}})
     mixed = {**good_mafa, "layout": "widerface"}
-    with pytest.raises(DatasetError, match="has no event_list, .* but label_train; is it WIDER"):
+    with pytest.raises(DatasetError, match=r"has no event_list, .* but label_train; is it WIDER"):
         read_split("w", mixed, "train")
     mixed = {**good_wider, "layout": "mafa"}
     with pytest.raises(DatasetError, match="neither label_train nor LabelTest but event_list"):
         read_split("m", mixed, "train")
 
 
-@pytest.mark.parametrize("content", [b"", b"no mat at all" * 50, b"MATLAB 5.0 MAT-file" + b"\0" * 500])
+@pytest.mark.parametrize(
+    "content", [b"", b"no mat at all" * 50, b"MATLAB 5.0 MAT-file" + b"\0" * 500]
+)
 def test_a_damaged_mat_is_one_clear_error(content, mafa):
     dataset = mafa({"a.jpg": [[1, 2, 3, 4, *[0] * 8, 1, 3, 0, 0, 0, 0]]})
     Path(dataset["root"], "LabelTrainAll.mat").write_bytes(content)
@@ -194,7 +196,10 @@ def test_fddb_upright_ellipse():
     )
 
 
-GOOD = "2002/08/31/big/img_1\n1\n10 5 0 50 40  1\n2003/01/02/big/img_1\n2\n9 6 0 30 30 1\n9 6 0 60 30 1\n"
+GOOD = (
+    "2002/08/31/big/img_1\n1\n10 5 0 50 40  1\n"
+    "2003/01/02/big/img_1\n2\n9 6 0 30 30 1\n9 6 0 60 30 1\n"
+)
 
 
 def test_fddb_names_keep_their_folder():
@@ -217,7 +222,10 @@ def test_fddb_list_cut_short_at_any_line(lines):
 
 
 def test_fddb_goes_on_after_a_fault():
-    text = "a/b\n2\n10 5 0 50 40 1\nc/d\n1\n10 5 0 50 x 1\ne/f\nmany\n9 9 0 9 9 1\ng/h\n1\n9 9 0 9 9 1\n9 9 0 9 9 1\n"
+    text = (
+        "a/b\n2\n10 5 0 50 40 1\nc/d\n1\n10 5 0 50 x 1\ne/f\nmany\n9 9 0 9 9 1\n"
+        "g/h\n1\n9 9 0 9 9 1\n9 9 0 9 9 1\n"
+    )
     cut, malformed, uncounted, surplus = fddb_reader.parse(text, "list")
     assert cut.error == "list line 4: cut short, 1 of 2 ellipses"
     assert malformed.faces[0].malformed == "list line 6: '10 5 0 50 x 1' is no ellipse"
@@ -286,7 +294,7 @@ def test_an_image_annotated_twice_is_marked(fddb):
 
 def test_missing_and_empty_datasets_are_one_line(voc, tmp_path):
     dataset = voc({})
-    with pytest.raises(DatasetError, match="no image in .*splits.train right"):
+    with pytest.raises(DatasetError, match=r"no image in .*splits.train right"):
         read_split("kaggle", dataset, "train")
     with pytest.raises(DatasetError, match="splits has no val"):
         read_split("kaggle", dataset, "val")
