@@ -8,8 +8,6 @@ that can have neighbours in each other are compared.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 NOISE = -1
 _BLOCK = 32
@@ -218,28 +216,21 @@ def _core_roots(blocks: _Blocks, core: np.ndarray) -> np.ndarray:
         is_core = np.append(core, False)[members]
         joined = near & is_core[first][:, :, None]
         joined &= is_core[second][:, None]
-    # Begin with the first neighbour in each block; members ascend, so it is the first True.
-    place = joined.argmax(2)
-    neighbour = members[second[:, None], place]
-    neighbour[~np.take_along_axis(joined, place[:, :, None], 2)[:, :, 0]] = count
-    root = np.append(np.where(core, np.arange(count), count), count)
-    np.minimum.at(root, members[first], neighbour)
-    root[count] = count
-    while not np.array_equal(root[root], root):
-        root = root[root]
-    # Few neighbours have found different roots; they join the components.
-    tile = root.astype(np.int32)[members]
-    apart = tile[first][:, :, None] != tile[second][:, None]
-    apart &= joined
-    pair, row, column = np.nonzero(apart)
-    if len(pair):
-        edges = tile[first[pair], row], tile[second[pair], column]
-        graph = csr_array((np.ones(len(pair), np.int8), edges), (count + 1, count + 1))
-        _, component = connected_components(graph, directed=False)
-        lowest = np.full(component.max() + 1, count)
-        np.minimum.at(lowest, component[root], root)
-        root = lowest[component[root]]
-    return root[:count]
+    root = np.arange(count + 1, dtype=np.int32)
+    while True:
+        tile = root[members]
+        apart = tile[first][:, :, None] != tile[second][:, None]
+        apart &= joined
+        # One neighbour with another root for each box and block, and the larger root follows.
+        place = apart.argmax(2)
+        pair, row = np.nonzero(np.take_along_axis(apart, place[:, :, None], 2)[:, :, 0])
+        if not len(pair):
+            break
+        ends = tile[first[pair], row], tile[second[pair], place[pair, row]]
+        np.minimum.at(root, np.maximum(*ends), np.minimum(*ends))
+        while not np.array_equal(root[root], root):
+            root = root[root]
+    return np.where(core, root[:count], count)
 
 
 def _first_root_in_reach(blocks: _Blocks, core: np.ndarray, root: np.ndarray) -> np.ndarray:
