@@ -1,0 +1,282 @@
+"""Images a second of the task `train` against a plain PyTorch loop over the same model and data.
+
+The plain loop is what one writes first: float32, PyTorch's own memory layout, images decoded and
+augmented between the steps, torch.optim.Adam. Both train the same network on the same batches of
+the same images with the same cost. They take turns for several rounds, so that other load on the
+machine falls on both; the table gives the median of each and of the ratio of neighbours.
+"""
+
+import argparse
+import io
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from detectnet_v2 import cost, loader, precision, spec_pb2
+from detectnet_v2.augmentation import Augmenter
+from detectnet_v2.dataset import Sample
+from detectnet_v2.image_cache import content_digest, open_images
+from detectnet_v2.model import DetectNetV2, regularized_parameters
+from detectnet_v2.rasterizer import EllipseConfig, rasterize
+from detectnet_v2.schedule import from_spec as schedule_from_spec
+from detectnet_v2.trainer import Trainer
+
+CLASSES = ("mask", "no-mask")
+ELLIPSES = [EllipseConfig()] * len(CLASSES)
+STEPS_PER_EPOCH = 1000
+
+
+def main() -> None:
+    """Parse the command line, measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--width", type=int, default=480, help="of the images (%(default)s)")
+    parser.add_argument("--height", type=int, default=272, help="of the images (%(default)s)")
+    parser.add_argument("--layers", type=int, default=18, help="of the ResNet (%(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="images a step (%(default)s)")
+    parser.add_argument("--images", type=Path, help="folder of JPEGs; default: drawn ones")
+    parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
+    parser.add_argument("--steps", type=int, default=3, help="steps a round (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="default: the available cores")
+    arguments = parser.parse_args()
+    threads = precision.set_threads(arguments.threads, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        files = sorted(arguments.images.glob("*.jpg")) if arguments.images else None
+        files = files or draw_images(Path(folder), arguments.width, arguments.height, 64)
+        samples = make_samples(files, arguments.width, arguments.height)
+        spec = experiment(arguments.width, arguments.height)
+        plain = PlainLoop(spec, samples, arguments)
+        with TrainLoop(spec, samples, arguments, Path(folder)) as ours:
+            for loop in (plain, ours):
+                loop.run(1)
+            ours.reset()
+            rounds = [
+                (speed(plain.run, arguments), speed(ours.run, arguments))
+                for _ in range(arguments.rounds)
+            ]
+            print(
+                f"{platform.processor() or platform.machine()}, {threads} threads, torch "
+                f"{torch.__version__}, ResNet{arguments.layers} {arguments.width}x"
+                f"{arguments.height}, batch {arguments.batch}; {' '.join(sys.argv)}"
+            )
+            print(f"{'':<34}{'images/s':>10}{'min':>8}{'max':>8}")
+            for title, values in (
+                ("plain PyTorch loop, float32", [a for a, _ in rounds]),
+                (f"detectnet_v2 train, {ours.precision.name}", [b for _, b in rounds]),
+            ):
+                print(
+                    f"{title:<34}{statistics.median(values):>10.2f}{min(values):>8.2f}"
+                    f"{max(values):>8.2f}"
+                )
+            print(f"ratio {statistics.median(b / a for a, b in rounds):.2f}")
+            print(f"waiting for data {100 * ours.waiting():.2f} % of the time")
+
+
+def speed(run: Callable[[int], None], arguments: argparse.Namespace) -> float:
+    """Images per second of some steps."""
+    started = time.perf_counter()
+    run(arguments.steps)
+    return arguments.steps * arguments.batch / (time.perf_counter() - started)
+
+
+class PlainLoop:
+    """The loop that a first version would be."""
+
+    def __init__(
+        self, spec: spec_pb2.Experiment, samples: list[Sample], arguments: argparse.Namespace
+    ) -> None:
+        self._samples = samples
+        self._batch = arguments.batch
+        self._model = make_model(arguments)
+        self._cost = cost.from_spec(spec)
+        self._regularized = regularized_parameters(self._model)
+        self._optimizer = torch.optim.Adam(self._model.parameters())
+        self._schedule = schedule_from_spec(spec.training_config, STEPS_PER_EPOCH)
+        self._augmenter = Augmenter(
+            spec.augmentation_config, canvas=(arguments.width, arguments.height)
+        )
+        self._rng = np.random.default_rng(0)
+        self._step = 0
+
+    def run(self, steps: int) -> None:
+        """Train for some steps."""
+        for _ in range(steps):
+            images, targets = self._load()
+            bbox, cov = self._model(images)
+            loss = self._cost.total(self._cost.costs(bbox, cov, targets))
+            loss = loss + 3e-9 * sum(p.abs().sum() for p in self._regularized)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._schedule.learning_rate(self._step)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            if not torch.isfinite(loss):
+                raise SystemExit("the plain loop diverged")
+            self._step += 1
+
+    def _load(self) -> tuple[torch.Tensor, cost.Targets]:
+        images, targets = [], []
+        for i in self._rng.integers(len(self._samples), size=self._batch):
+            sample = self._samples[i]
+            image = np.asarray(Image.open(sample.image).convert("RGB"))
+            drawn = self._augmenter.draw(self._rng)
+            image = self._augmenter.warp(image, drawn)
+            self._augmenter.recolor(image, drawn, self._rng)
+            images.append(torch.from_numpy(image.transpose(2, 0, 1).copy()).float() / 255)
+            targets.append(
+                rasterize(
+                    sample.boxes,
+                    sample.classes,
+                    config=ELLIPSES,
+                    grid_width=self._augmenter.width // 16,
+                    grid_height=self._augmenter.height // 16,
+                    num_classes=len(CLASSES),
+                )
+            )
+        cov, cov_norm, bbox = (
+            torch.from_numpy(np.stack(part)) for part in zip(*targets, strict=True)
+        )
+        return torch.stack(images), cost.Targets(cov, cov_norm, bbox, torch.ones(self._batch))
+
+
+class TrainLoop:
+    """What the task runs: its trainer, its batches, its threads."""
+
+    def __init__(
+        self,
+        spec: spec_pb2.Experiment,
+        samples: list[Sample],
+        arguments: argparse.Namespace,
+        folder: Path,
+    ) -> None:
+        model = make_model(arguments).to(memory_format=torch.channels_last)
+        self.precision = precision.choose_precision("auto", model, torch.device("cpu"))
+        self._trainer = Trainer(
+            spec, model, precision=self.precision, steps_per_epoch=STEPS_PER_EPOCH
+        )
+        paths = [sample.image for sample in samples]
+        maker = loader.BatchMaker(
+            samples,
+            open_images(paths, directory=folder / "cache", digest=content_digest(paths)),
+            augmenter=Augmenter(
+                spec.augmentation_config, canvas=(arguments.width, arguments.height)
+            ),
+            ellipses=ELLIPSES,
+        )
+        order = loader.TrainingOrder(len(samples), arguments.batch, seed=0)
+        self._batches = loader.Prefetcher(maker.training, order.batches(0, STEPS_PER_EPOCH))
+        self._busy = 0.0
+
+    def __enter__(self) -> "TrainLoop":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._batches.close()
+
+    def run(self, steps: int) -> None:
+        """Train for some steps."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            result = self._trainer.run_step(next(self._batches))
+            if not torch.isfinite(result.values).all():
+                raise SystemExit("the training diverged")
+        self._busy += time.perf_counter() - started
+
+    def reset(self) -> None:
+        """Forget the times of the steps so far."""
+        self._busy = self._batches.waited = 0.0
+
+    def waiting(self) -> float:
+        """Share of the time that steps waited for data."""
+        return self._batches.waited / self._busy
+
+
+def make_model(arguments: argparse.Namespace) -> DetectNetV2:
+    """The same network for both."""
+    torch.manual_seed(0)
+    model = DetectNetV2(
+        arguments.layers,
+        len(CLASSES),
+        input_width=arguments.width,
+        input_height=arguments.height,
+    )
+    return model.train()
+
+
+def experiment(width: int, height: int) -> spec_pb2.Experiment:
+    """The recipe's settings, as far as a step depends on them."""
+    spec = spec_pb2.Experiment()
+    size = spec.augmentation_config.preprocessing
+    size.output_image_width, size.output_image_height = width, height
+    spatial = spec.augmentation_config.spatial_augmentation
+    spatial.hflip_probability = 0.5
+    spatial.zoom_min, spatial.zoom_max = 0.8, 1.2
+    spatial.translate_max_x = spatial.translate_max_y = 8
+    color = spec.augmentation_config.color_augmentation
+    color.hue_rotation_max, color.saturation_shift_max = 25, 0.2
+    color.contrast_scale_max, color.contrast_center = 0.1, 0.5
+    for name in CLASSES:
+        target = spec.cost_function_config.target_classes.add(
+            name=name, class_weight=1, coverage_foreground_weight=0.5
+        )
+        target.objectives.add(name="cov", initial_weight=1, weight_target=1)
+        target.objectives.add(name="bbox", initial_weight=10, weight_target=10)
+    training = spec.training_config
+    training.num_epochs = 1
+    rates = training.learning_rate.soft_start_annealing_schedule
+    rates.min_learning_rate, rates.max_learning_rate = 5e-6, 5e-4
+    rates.soft_start, rates.annealing = 0.1, 0.7
+    training.regularizer.type = spec_pb2.RegularizerConfig.L1
+    training.regularizer.weight = 3e-9
+    adam = training.optimizer.adam
+    adam.epsilon, adam.beta1, adam.beta2 = 1e-8, 0.9, 0.999
+    return spec
+
+
+def draw_images(folder: Path, width: int, height: int, count: int) -> list[Path]:
+    """JPEGs with a photograph's amount of detail: smooth noise, coarse and fine."""
+    rng = np.random.default_rng(0)
+    files = []
+    for i in range(count):
+        image = sum(
+            np.asarray(
+                Image.fromarray(
+                    rng.integers(0, 256, (height // step, width // step, 3), dtype=np.uint8)
+                ).resize((width, height), Image.BICUBIC),
+                dtype=np.float32,
+            )
+            * share
+            for step, share in ((64, 0.5), (16, 0.3), (4, 0.2))
+        )
+        stream = io.BytesIO()
+        Image.fromarray(image.astype(np.uint8)).save(stream, "JPEG", quality=90)
+        files.append(folder / f"{i:03d}.jpg")
+        files[-1].write_bytes(stream.getvalue())
+    return files
+
+
+def make_samples(files: list[Path], width: int, height: int) -> list[Sample]:
+    """Two boxes an image, as many as the recipe's images have faces."""
+    rng = np.random.default_rng(1)
+    samples = []
+    for file in files:
+        corner = rng.uniform(0, (width - 80, height - 80), (2, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(20, 80, (2, 2))], axis=1)
+        classes = np.array([0, 1], dtype=np.int32)
+        samples.append(
+            Sample(file, file.stem, width, height, boxes.astype(np.float32), classes, 1.0)
+        )
+    return samples
+
+
+if __name__ == "__main__":
+    main()
