@@ -30,6 +30,15 @@ KEEPALIVE_S = 10
 SCRIPT_TIMEOUT_S = 120
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 SSH_LOG = "jetson.ssh"
+# GCM authenticates in the same pass, which halves the time of a large push; the CBC ciphers
+# of old are left out.
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+)
 
 log = logging.getLogger(__name__)
 # Paramiko logs a traceback for each broken connection; here they are expected and reported once.
@@ -112,6 +121,7 @@ class _Verifier(paramiko.MissingHostKeyPolicy):
         """Make a transport that asks the host for a kind of key that can be compared."""
         transport = paramiko.Transport(*args, **kwargs)
         security = transport.get_security_options()
+        security.ciphers = CIPHERS
         name = known_hosts.lookup_name(self.endpoint.host, self.endpoint.port)
         security.key_types = known_hosts.preferred_types(self.entries, name, security.key_types)
         return transport
