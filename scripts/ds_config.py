@@ -7,6 +7,7 @@ from typing import Any
 
 from deepstream.devices import resolve
 from deepstream.errors import DeepStreamError
+from deepstream.job import reported, single
 from deepstream.render import Video, read_model, render, write_release
 from deepstream.sources import video_size
 
@@ -94,8 +95,6 @@ def _read_json(path):
 
 
 if __name__ == "__main__":
-    from deepstream.job import reported
-
     with reported(snakemake.log[0]) as log:
         written = write_configs(
             Path(snakemake.output[0]).parent,
@@ -104,11 +103,11 @@ if __name__ == "__main__":
             model=snakemake.wildcards.model,
             engine=snakemake.wildcards.engine,
             classes=snakemake.params.classes,
-            onnx=snakemake.input.onnx,
-            clustering=snakemake.input.clustering,
+            onnx=single(snakemake.input.onnx),
+            clustering=single(snakemake.input.clustering),
             templates=snakemake.params.templates,
-            etlt=snakemake.input.get("etlt"),
-            calibration=snakemake.input.get("calibration"),
-            clip=snakemake.input.get("clip"),
+            etlt=single(snakemake.input.get("etlt")),
+            calibration=single(snakemake.input.get("calibration")),
+            clip=single(snakemake.input.get("clip")),
         )
         log.info("%s", "\n".join(map(str, written)))

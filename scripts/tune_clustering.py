@@ -17,7 +17,7 @@ from deepstream.detector import Detector
 from deepstream.errors import DeepStreamError
 from deepstream.evaluation import Scorer, figures, load_samples
 from deepstream.inferconfig import DBSCAN, NMS, ClassAttributes, InferConfig, default_attributes
-from deepstream.job import reported, write_json
+from deepstream.job import reported, single, write_json
 from detectnet_v2.dataset import target_classes
 from detectnet_v2.metrics import Curve, average_precision_of
 
@@ -274,9 +274,9 @@ def _line(values: dict[str, float]) -> str:
 if __name__ == "__main__":
     with reported(snakemake.log[0]) as job_log:
         tuned = tune_clustering(
-            snakemake.input.onnx,
-            snakemake.input.fold0_spec,
-            snakemake.input.get("val_spec"),
+            single(snakemake.input.onnx),
+            single(snakemake.input.fold0_spec),
+            single(snakemake.input.get("val_spec")),
             **snakemake.params.get("search", {}),
         )
         job_log.info("%s", table(tuned))

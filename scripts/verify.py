@@ -17,7 +17,7 @@ from deepstream.clustering import overlaps
 from deepstream.detector import Detector
 from deepstream.errors import DeepStreamError
 from deepstream.evaluation import Scorer, check_classes, detect, figures, load_samples
-from deepstream.job import reported, write_json
+from deepstream.job import reported, single, write_json
 from deepstream.render import BENCHMARK, VIDEO
 from detectnet_v2 import spec_pb2
 from detectnet_v2.dataset import Sample, target_classes
@@ -242,12 +242,12 @@ def check(result: dict[str, Any]) -> None:
 if __name__ == "__main__":
     with reported(snakemake.log[0]) as job_log:
         parity = verify(
-            Path(snakemake.input.config).parent,
-            model=snakemake.input.model,
-            spec=snakemake.input.spec,
-            clustering=snakemake.input.clustering,
+            Path(single(snakemake.input.config)).parent,
+            model=single(snakemake.input.model),
+            spec=single(snakemake.input.spec),
+            clustering=single(snakemake.input.clustering),
             max_parity_drop=snakemake.params.max_parity_drop,
-            toolkit_metrics=snakemake.input.get("metrics"),
+            toolkit_metrics=single(snakemake.input.get("metrics")),
         )
         job_log.info("%s", table(parity))
         check(parity)

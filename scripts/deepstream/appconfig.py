@@ -122,6 +122,8 @@ def load(path: Path, *, uris: tuple[str, ...] = ()) -> AppConfig:
         raise DeepStreamError(f"{path}: the desk program reads .txt configs (INI)")
     groups = keyfile.read(path)
     _warn_about_keys(groups)
+    if _values(groups, "tracker")["enable"]:
+        log.warning("%s: [tracker] needs NVIDIA's library, nothing is tracked here", path)
     application = _values(groups, "application")
     tests = _values(groups, "tests")
     interval = application["perf-measurement-interval-sec"]

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ def reported(log_file: str | Path | None) -> Iterator[logging.Logger]:
                 logger.removeHandler(handler)
         for handler in handlers:
             handler.close()
+
+
+def single(files: str | Sequence[str] | None) -> str | None:
+    """Return the file of a Snakemake input that is one path, a list of one, or a list of none.
+
+    An input function that returns a list makes a list of the input, whatever its length.
+    """
+    if files is None or isinstance(files, str):
+        return files
+    return files[0] if files else None
 
 
 def write_json(content: dict[str, Any], path: str | Path) -> None:

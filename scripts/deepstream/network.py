@@ -1,8 +1,9 @@
 """Runs the detector's ONNX with ONNX Runtime, as nvinfer runs its TensorRT engine."""
 
+import io
 import logging
 import os
-from collections.abc import Callable
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +12,31 @@ from deepstream.errors import DeepStreamError
 
 log = logging.getLogger("deepstream")
 
-# Turns the bytes of an .etlt and its key into the ONNX inside: `register_etlt_decoder`.
-_etlt_decoder: Callable[[Path, str], bytes] | None = None
-
-
-def register_etlt_decoder(decoder: Callable[[Path, str], bytes]) -> None:
-    """Set the function that opens .etlt files: (path, key) -> bytes of the ONNX payload.
-
-    NVIDIA's codec is a closed package that cannot be shipped; where a user has installed it, the
-    export stage registers it here.
-    """
-    global _etlt_decoder  # noqa: PLW0603
-    _etlt_decoder = decoder
-
 
 def load_model(path: Path, key: str | None) -> bytes | str:
     """Return what ONNX Runtime takes: the path of an .onnx, or the payload of an .etlt.
 
-    Raises DeepStreamError for an .etlt without a decoder or without its key.
+    Raises DeepStreamError for an .etlt without NVIDIA's codec or its key, or around UFF.
     """
     if path.suffix != ".etlt":
         return str(path)
-    if _etlt_decoder is None:
-        raise DeepStreamError(
-            f"{path}: an .etlt opens only with NVIDIA's codec (pip install "
-            f"nvidia-eff-tao-encryption), run the .onnx beside it instead"
-        )
     if not key:
-        raise DeepStreamError(f"{path}: needs tlt-model-key")
-    return _etlt_decoder(path, key)
+        raise DeepStreamError(f"{path}: an .etlt needs tlt-model-key, or run the .onnx beside it")
+    try:
+        from eff_tao_encryption.tao_codec import decrypt_stream  # noqa: PLC0415
+    except ImportError as error:
+        raise DeepStreamError(
+            f"{path}: an .etlt opens only with NVIDIA's codec (Python 3.10 or 3.12, pip install "
+            f"nvidia-eff-tao-encryption): run the .onnx beside it instead"
+        ) from error
+    with path.open("rb") as file:
+        # Little-endian length of the input's name, which only a UFF payload has.
+        header = file.read(4)
+        if len(header) < 4 or struct.unpack("<i", header)[0] != 0:
+            raise DeepStreamError(f"{path}: holds UFF, which only TensorRT up to 8.6 can run")
+        payload = io.BytesIO()
+        decrypt_stream(file, payload, key.encode(), encryption=True, rewind=False)
+    return payload.getvalue()
 
 
 class Network:

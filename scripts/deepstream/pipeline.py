@@ -154,8 +154,9 @@ class Pipeline:
                 f"batch-size={infer.batch_size} of {gie.config_file.name}"
             )
         workers = workers or min(_MOST_WORKERS, cores())
-        # Several calls with few threads each lose less to waiting than one call with all cores.
-        return Detector(infer, threads=max(1, cores() // workers)), workers
+        # Calls at the same time lose less to waiting than one call on all cores. The session's
+        # threads are shared by the calls, and every caller computes as well.
+        return Detector(infer, threads=max(1, cores() - workers + 1)), workers
 
     def _make_dump(self, instance):
         if self.config.kitti_dir is None or self._detector is None:

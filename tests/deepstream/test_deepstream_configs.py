@@ -225,10 +225,11 @@ def test_primary_gie_colours_and_overrides(app, tmp_path):
 
 
 def test_unknown_app_keys_and_groups_only_warn(app, warnings):
-    app(more="[ds-example]\nenable=1\n[osd]\nenable=1\nborder=3\n")
+    app(more="[ds-example]\nenable=1\n[osd]\nenable=1\nborder=3\n[tracker]\nenable=1\n")
     text = "\n".join(warnings())
     assert "unknown or unsupported group [ds-example]" in text
     assert "unknown key 'border' for group [osd]" in text
+    assert "nothing is tracked here" in text
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """nvinfer's arithmetic where the answer is known: preprocessing, decoding, clustering, filters."""
 
 import math
+import struct
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from deepstream.decode import Candidates, decode
 from deepstream.detector import Detector
 from deepstream.errors import DeepStreamError
 from deepstream.inferconfig import DBSCAN, HYBRID, NMS, NO_CLUSTERING
+from deepstream.network import Network, load_model
 from deepstream.preprocess import Preprocessor
 from deepstream.surface import Surface
 
@@ -203,6 +207,29 @@ def test_swapped_dims_are_refused_by_a_model_of_fixed_size(config):
     swapped = replace(config, dims=(3, config.dims[2], config.dims[1]))
     with pytest.raises(DeepStreamError, match=r"infer-dims=3;320;192 .* is 3x192x320"):
         Detector(swapped, threads=1)
+
+
+def test_etlt_needs_key_codec_and_onnx(squares, tmp_path, monkeypatch):
+    """The codec is stood in for by one that reverses the bytes; the frame around it is NVIDIA's."""
+    path = tmp_path / "model.etlt"
+    path.write_bytes(struct.pack("<i", 0) + squares.read_bytes()[::-1])
+    with pytest.raises(DeepStreamError, match=r"needs tlt-model-key"):
+        load_model(path, None)
+    monkeypatch.setitem(sys.modules, "eff_tao_encryption", None)
+    with pytest.raises(DeepStreamError, match=r"opens only with NVIDIA's codec"):
+        load_model(path, "key")
+
+    def decrypt_stream(source, target, key, *, encryption, rewind):
+        assert (key, encryption, rewind) == (b"key", True, False)
+        target.write(source.read()[::-1])
+
+    codec = SimpleNamespace(decrypt_stream=decrypt_stream)
+    monkeypatch.setitem(sys.modules, "eff_tao_encryption", SimpleNamespace(tao_codec=codec))
+    monkeypatch.setitem(sys.modules, "eff_tao_encryption.tao_codec", codec)
+    assert Network(path, key="key", threads=1).dims == (3, 192, 320)
+    path.write_bytes(struct.pack("<i", 7) + b"input_1" + b"payload")
+    with pytest.raises(DeepStreamError, match="holds UFF"):
+        load_model(path, "key")
 
 
 def test_size_and_region_limits_are_frame_pixels(config, synthetic):

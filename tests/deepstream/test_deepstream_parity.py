@@ -319,3 +319,86 @@ def test_package_runs_as_a_module(repository):
         check=True,
     )
     assert done.stdout.startswith("deepstream-app version ")
+
+
+SNAKEFILE = """
+rule all:
+    input: "deployed/benchmark.json", "deepstream/local/chosen-gpu/parity.json"
+
+rule tune:
+    input: onnx=lambda wc: ["{model}"], fold0_spec="{spec}", val_spec=lambda wc: []
+    output: "clustering.json"
+    log: "tune.log"
+    script: "{scripts}/tune_clustering.py"
+
+rule ds_config:
+    input: onnx="{model}", clustering=lambda wc: ["clustering.json"], clip=lambda wc: "{clip}"
+    output: "deepstream/{{device}}/{{model}}-{{engine}}/config_infer_primary.txt"
+    log: "{{device}}-{{model}}-{{engine}}.log"
+    params: settings={{"perf_interval_s": 1}}, classes={classes}, templates="{templates}"
+    script: "{scripts}/ds_config.py"
+
+rule verify:
+    input:
+        config=lambda wc: ["deepstream/local/chosen-gpu/config_infer_primary.txt"],
+        model="{model}", spec="{spec}", clustering="clustering.json"
+    output: "deepstream/local/chosen-gpu/parity.json"
+    log: "verify.log"
+    params: max_parity_drop=1.0
+    script: "{scripts}/verify.py"
+
+rule deploy_local:
+    input: "deepstream/local/chosen-gpu/config_infer_primary.txt"
+    output: benchmark="deployed/benchmark.json"
+    log: "deploy.log"
+    params: releases={{"chosen-gpu": "deepstream/local/chosen-gpu"}}, metrics={{}},
+        measurement={{"duration_s": 2.2}}
+    script: "{scripts}/deploy_local.py"
+"""
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "-c2", "--latency-wait", "0", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_rule_scripts_run_under_snakemake(squares, clip, labelled, synthetic, repository, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        SNAKEFILE.format(
+            model=squares,
+            spec=labelled,
+            clip=clip,
+            classes=synthetic.classes,
+            scripts=repository / "scripts",
+            templates=repository / "ds_configs",
+        )
+    )
+    done = snakemake(tmp_path)
+    assert done.returncode == 0, done.stderr
+    parity = json.loads((tmp_path / "deepstream/local/chosen-gpu/parity.json").read_text())
+    assert parity["passed"]
+    assert json.loads((tmp_path / "deployed/benchmark.json").read_text())["cases"]
+    assert "tuned_dbscan" in (tmp_path / "tune.log").read_text()
+    assert "images agree box by box" in (tmp_path / "verify.log").read_text()
+    # A release that was spoilt stops with one line, and leaves no result.
+    infer = tmp_path / "deepstream/local/chosen-gpu/config_infer_primary.txt"
+    infer.write_text(infer.read_text().replace("model-color-format=0", "model-color-format=1"))
+    done = snakemake(
+        tmp_path,
+        "-R",
+        "verify",
+        "--allowed-rules",
+        "verify",
+        "--",
+        "deepstream/local/chosen-gpu/parity.json",
+    )
+    assert done.returncode == 1
+    assert "error: chosen-gpu: the rendered configs" in (tmp_path / "verify.log").read_text()
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "deepstream/local/chosen-gpu/parity.json").exists()
