@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from detectnet_v2.calibration_cache import activation_tensors, version_number, write_cache
@@ -126,7 +127,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise DetectNetError(
             f"{path} is damaged or no ONNX file ({str(error).splitlines()[0]}): export it again"
         ) from error
