@@ -14,6 +14,9 @@ from detectnet_v2.errors import DetectNetError
 from detectnet_v2.tfrecord import decode_example, read_records
 
 COORDINATES = tuple(f"target/coordinates_{corner}" for corner in ("x1", "y1", "x2", "y2"))
+FEATURES = frozenset(
+    ("frame/id", "frame/width", "frame/height", "target/object_class", *COORDINATES)
+)
 MINIMUM_SIZE = 1.0
 """Width and height, in pixels, below which a box is no label; fixed in NVIDIA's loader."""
 
@@ -164,7 +167,7 @@ def _class_indices(mapping: Mapping[str, str], names: Sequence[str]) -> dict[str
 
 def _decode(record: bytes) -> tuple[str, int, int, np.ndarray, list[str]]:
     """Return id, width and height of a frame, its boxes (n, 4) and the names of their classes."""
-    example = decode_example(record)
+    example = decode_example(record, FEATURES)
     names = [name.decode() for name in example["target/object_class"]]
     # An empty list may have come without a type.
     columns = [np.asarray(example[name], np.float32) for name in COORDINATES]

@@ -14,21 +14,25 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], total: int, what: str, logger: logging.Logger) -> Iterator[T]:
-    """Yield the items; show how many of `total` are done.
+    """Yield the items; show how many of `total` are done; 0 for a number that is not known.
 
     Args:
         what: the items' name in the plural, e.g. "images".
         logger: gets the lines when stderr is no terminal.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, unit=what)
+        yield from tqdm(items, total=total or None, unit=what)
         return
     started = shown = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - shown >= SECONDS_BETWEEN_LINES and done < total:
-            shown = now
-            rate = done / (now - started)
-            left = f", {(total - done) / rate:.0f} s left" if total > done else ""
-            logger.info("%d of %d %s, %.1f a second%s", done, total, what, rate, left)
+        if now - shown < SECONDS_BETWEEN_LINES or done == total:
+            continue
+        shown = now
+        rate = done / (now - started)
+        if total:
+            left = (total - done) / rate
+            logger.info("%d of %d %s, %.1f a second, %.0f s left", done, total, what, rate, left)
+        else:
+            logger.info("%d %s, %.1f a second", done, what, rate)

@@ -33,7 +33,7 @@ def scene(rng, count, objects, spread, size=300):
 @pytest.mark.parametrize("eps", [0.1, 0.2, 0.3, 0.5, 0.8, 0.99, 1.0])
 def test_clusters_are_scikit_learns(eps):
     rng = np.random.default_rng(3)
-    for round_ in range(25):
+    for round_ in range(15):
         boxes, weights = scene(rng, rng.integers(1, 220), rng.integers(1, 7), rng.uniform(0.1, 9))
         if round_ % 3 == 0:
             # As decoded: clipped to the image, so that some have no area.

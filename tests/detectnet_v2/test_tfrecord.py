@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from detectnet_v2 import tfrecord
 from detectnet_v2.errors import DetectNetError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 FEATURES = {
     "frame/id": [b"images/000001"],
@@ -32,6 +33,8 @@ def test_an_example_comes_back():
             assert isinstance(values, list) or decoded[name].dtype == values.dtype
         else:
             assert len(decoded[name]) == 0
+    encoded = tfrecord.encode_example(FEATURES)
+    assert tfrecord.decode_example(encoded, {"frame/width"}) == {"frame/width": [960]}
 
 
 def test_the_bytes_of_an_example():
@@ -101,6 +104,62 @@ def test_damaged_files_are_named(tmp_path, damage, message):
         list(tfrecord.read_records(tmp_path / "nothing"))
 
 
+SCHEMA = """
+syntax = "proto3";
+message BytesList { repeated bytes value = 1; }
+message FloatList { repeated float value = 1 [packed = true]; }
+message Int64List { repeated int64 value = 1 [packed = true]; }
+message Feature {
+  oneof kind { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; }
+}
+message Features { map<string, Feature> feature = 1; }
+message Example { Features features = 1; }
+"""
+
+
+@pytest.fixture(scope="module")
+def example_type(tmp_path_factory):
+    """The class of tf.train.Example, made by protobuf's compiler from its schema."""
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    folder = tmp_path_factory.mktemp("schema")
+    (folder / "example.proto").write_text(SCHEMA)
+    target = folder / "example.set"
+    arguments = ["protoc", f"-I{folder}", f"--descriptor_set_out={target}", "example.proto"]
+    assert protoc.main(arguments) == 0
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file:
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
+
+
+def check_example(example):
+    assert set(example.features.feature) == set(FEATURES)
+    for name, values in FEATURES.items():
+        feature = example.features.feature[name]
+        kind = "bytes" if isinstance(values, list) else str(values.dtype).replace("t32", "t")
+        assert feature.WhichOneof("kind") == f"{kind}_list"
+        assert list(getattr(feature, f"{kind}_list").value) == list(values)
+
+
+def test_protobuf_reads_and_writes_the_same(example_type):
+    example = example_type.FromString(tfrecord.encode_example(FEATURES))
+    check_example(example)
+    again = tfrecord.decode_example(example.SerializeToString())
+    assert set(again) == set(FEATURES)
+    for name, values in FEATURES.items():
+        assert np.array_equal(again[name], values), name
+
+
+def test_tensorboard_reads_the_file(tmp_path):
+    reader = pytest.importorskip("tensorboard.compat.tensorflow_stub.pywrap_tensorflow")
+    path = tmp_path / "records"
+    tfrecord.write_records(path, [b"first", bytes(1000)])
+    records = reader.PyRecordReader_New(str(path))
+    for expected in (b"first", bytes(1000)):
+        records.GetNext()
+        assert records.record() == expected
+
+
 @pytest.mark.slow
 def test_tensorflow_reads_and_writes_the_same(tmp_path):
     tensorflow = pytest.importorskip("tensorflow")
@@ -108,13 +167,7 @@ def test_tensorflow_reads_and_writes_the_same(tmp_path):
     tfrecord.write_records(path, [tfrecord.encode_example(FEATURES)])
     (record,) = tensorflow.data.TFRecordDataset(str(path))
     example = tensorflow.train.Example.FromString(record.numpy())
-    assert set(example.features.feature) == set(FEATURES)
-    for name, values in FEATURES.items():
-        feature = example.features.feature[name]
-        kind = feature.WhichOneof("kind")
-        assert list(getattr(feature, kind).value) == list(values)
-        dtype = "bytes" if isinstance(values, list) else str(values.dtype).replace("32", "")
-        assert kind == f"{dtype}_list"
+    check_example(example)
     again = str(tmp_path / "again")
     with tensorflow.io.TFRecordWriter(again) as writer:
         writer.write(example.SerializeToString())
