@@ -17,8 +17,8 @@ include: "rules/common.smk"
 
 pathvars:
     results=config["results_dir"],
-    logs=config["results_dir"] + "/logs",
-    benchmarks=config["results_dir"] + "/benchmarks",
+    logs=os.path.join(config["results_dir"], "logs"),
+    benchmarks=os.path.join(config["results_dir"], "benchmarks"),
 
 
 wildcard_constraints:

@@ -31,6 +31,8 @@ for dataset in config["datasets"].values():
 
 # Snakemake gives a job no more threads than --cores allows.
 ALL_CORES = os.cpu_count() or 1
+# Specs name paths relative to the working directory; every DetectNet_v2 resolves them against this.
+os.environ["DATA_BASE_PATH"] = os.getcwd()
 CLASSES = config["classes"]
 TOOLKIT = TOOLKITS[config["toolkit"]]
 THRESHOLDS = [f"{threshold:g}" for threshold in sorted(config["prune"]["thresholds"])]
@@ -65,6 +67,11 @@ def datasets_of(split):
     ]
 
 
+def in_results(path):
+    """The path as it stands on disk, for params: Snakemake fills in <results> in files only."""
+    return path.replace("<results>", config["results_dir"])
+
+
 def conversion_exists():
     """Whether an earlier run got as far as tfrecords."""
     return Path(config["results_dir"], "tfrecords/train").is_dir()
@@ -94,7 +101,8 @@ def after_conversion(*paths):
             for split in SPLITS:
                 for dataset in datasets_of(split):
                     checkpoints.kitti.get(split=split, dataset=dataset)
-        return [path.format(**wildcards) for path in paths]
+        known = [path.format(**wildcards) for path in paths]
+        return known[0] if len(known) == 1 else known
 
     return input_function
 
@@ -165,16 +173,26 @@ def task_code(task):
 
 def spec_classes(training):
     """What the spec templates say of each class, in channel order."""
-    settings = {
-        "class_weight": training["class_weight"],
-        "bbox_weight_target": training["bbox_weight_target"],
-        "cov_radius": training["cov_radius"],
-        "dbscan_eps": config["evaluate"]["dbscan_eps"],
-    }
-    values = {key: per_class(setting, CLASSES) for key, setting in settings.items()}
+    keys = ("class_weight", "bbox_weight_target", "cov_radius")
+    values = {key: per_class(training[key], CLASSES) for key in keys}
     return [
-        {"name": name} | {key: values[key][name] for key in values} for name in CLASSES
+        {"name": name} | {key: values[key][name] for key in keys} for name in CLASSES
     ]
+
+
+def evaluation_settings(training):
+    """What a spec says of evaluation and of checkpoints: none of it changes the trained weights."""
+    return config["evaluate"] | {
+        "dbscan_eps": per_class(config["evaluate"]["dbscan_eps"], CLASSES),
+        "validation": training["validation"],
+        "checkpoint_interval": training["checkpoint_interval"],
+    }
+
+
+def weight_settings(training):
+    """What a spec says of training: all that determines the trained weights."""
+    watched = ("validation", "checkpoint_interval")
+    return {key: value for key, value in training.items() if key not in watched}
 
 
 def native_options(training, teacher=()):
@@ -185,9 +203,9 @@ def native_options(training, teacher=()):
         key: value for key, value in training["native"].items() if key != "distillation"
     }
     for path in teacher:
-        options["distillation"] = {"teacher_model_file": path} | training["native"][
-            "distillation"
-        ]
+        options["distillation"] = {"teacher_model_file": in_results(path)} | training[
+            "native"
+        ]["distillation"]
     return options
 
 
@@ -229,13 +247,6 @@ def prune_flags():
 def network():
     """The network's input size, pixels."""
     return {"width": config["image_width"], "height": config["image_height"]}
-
-
-def weight_settings(training):
-    """What determines the trained weights: a change of anything else must not train again."""
-    ignored = ("validation", "checkpoint_interval")
-    kept = {key: value for key, value in training.items() if key not in ignored}
-    return {"classes": CLASSES, "network": network(), "training": kept}
 
 
 def pretrained_file():
@@ -336,7 +347,7 @@ def deployed_metrics_by_model():
     """The toolkit's own figures of each deployed model, by model."""
     folders = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}
     return {
-        model: f"{config['results_dir']}/{folders[model]}/metrics.json"
+        model: in_results(f"<results>/{folders[model]}/metrics.json")
         for model in config["deploy"]["models"]
     }
 

@@ -103,6 +103,8 @@ rule tfrecords_spec:
         template=template("specs/tfrecords.txt"),
     output:
         "<results>/tfrecords/{split}_spec.txt",
+    log:
+        "<logs>/tfrecords_spec/{split}.log",
     params:
         root=lambda wc: f"{config['results_dir']}/kitti/{wc.split}",
         val_split=lambda wc: (
@@ -128,8 +130,7 @@ rule tfrecords:
         code=task_code("dataset_convert"),
         prefix=lambda wc, output: output[0].split("-fold-")[0],
     shell:
-        "DATA_BASE_PATH=$PWD {params.command} -d {input.spec:q} -o {params.prefix:q}"
-        " > {log:q} 2>&1"
+        "{params.command} -d {input.spec:q} -o {params.prefix:q}" " > {log:q} 2>&1"
 
 
 use rule tfrecords as tfrecords_val with:

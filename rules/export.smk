@@ -48,7 +48,7 @@ rule clip:
     params:
         code=code_digest("scenes.clip"),
     shell:
-        "{sys.executable} -m scenes --clip {output:q} --size 1280x720 --seconds 10 2> {log:q}"
+        "python -m scenes --clip {output:q} --size 1280x720 --seconds 10 2> {log:q}"
 
 
 rule ds_config:
@@ -66,7 +66,7 @@ rule ds_config:
     params:
         settings=lambda wc: device_settings(wc.device),
         classes=CLASSES,
-        templates=template("ds_configs"),
+        templates=lambda wc: template("ds_configs"),
         code=code_digest("ds_config"),
     script:
         "../scripts/ds_config.py"

@@ -23,13 +23,15 @@ rule retrain_spec:
         template=template("specs/experiment.txt"),
     output:
         "<results>/retrained/{threshold}/train_spec.txt",
+    log:
+        "<logs>/retrain_spec/{threshold}.log",
     params:
         classes=spec_classes(RETRAIN),
         network=network(),
-        training=RETRAIN,
-        evaluation=config["evaluate"],
+        training=weight_settings(RETRAIN),
+        evaluation=lambda wc, output: evaluation_settings(RETRAIN),
         data=data_source(),
-        model_file=[f"<results>/pruned/{{threshold}}/{MODEL}"],
+        model_file=lambda wc: [in_results(f"<results>/pruned/{wc.threshold}/{MODEL}")],
         load_graph=True,
         native=native_options(RETRAIN, teacher_file()),
     template_engine:
@@ -38,7 +40,7 @@ rule retrain_spec:
 
 use rule train as retrain with:
     input:
-        spec=ancient("<results>/retrained/{threshold}/train_spec.txt"),
+        spec=after_conversion("<results>/retrained/{threshold}/train_spec.txt"),
         tfrecords=after_conversion(*shards("train")),
         start=after_conversion(f"<results>/pruned/{{threshold}}/{MODEL}"),
         teacher=after_conversion(*teacher_file()),
@@ -51,7 +53,6 @@ use rule train as retrain with:
     params:
         command=command("train"),
         code=task_code("train"),
-        settings=weight_settings(RETRAIN),
         gpus=RETRAIN["gpus"],
         folder=lambda wc, output: str(Path(output.model).parents[1]),
         name=Path(MODEL).stem,

@@ -9,7 +9,7 @@ rule make_report:
     conda:
         "../envs/workflow.yaml"
     params:
-        results=config["results_dir"],
+        results=lambda wc: config["results_dir"],
         config=config,
         devices=device_results(),
         code=code_digest("make_report"),

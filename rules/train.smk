@@ -17,13 +17,16 @@ rule train_spec:
         template=template("specs/experiment.txt"),
     output:
         "<results>/unpruned/train_spec.txt",
+    log:
+        "<logs>/train_spec.log",
     params:
         classes=spec_classes(TRAIN),
         network=network(),
-        training=TRAIN,
-        evaluation=config["evaluate"],
+        training=weight_settings(TRAIN),
+        # Taking `output` keeps this from being compared: only a change of the weights trains again.
+        evaluation=lambda wc, output: evaluation_settings(TRAIN),
         data=data_source(),
-        model_file=pretrained_file(),
+        model_file=[in_results(path) for path in pretrained_file()],
         load_graph=False,
         native=native_options(TRAIN),
     template_engine:
@@ -32,7 +35,7 @@ rule train_spec:
 
 rule train:
     input:
-        spec=ancient("<results>/unpruned/train_spec.txt"),
+        spec=after_conversion("<results>/unpruned/train_spec.txt"),
         tfrecords=after_conversion(*shards("train")),
         start=after_conversion(*pretrained_file()),
     output:
@@ -49,12 +52,11 @@ rule train:
     params:
         command=command("train"),
         code=task_code("train"),
-        settings=weight_settings(TRAIN),
         gpus=TRAIN["gpus"],
         folder=lambda wc, output: str(Path(output.model).parents[1]),
         name=Path(MODEL).stem,
     shell:
-        "DATA_BASE_PATH=$PWD OMP_NUM_THREADS={threads} {params.command}"
+        "OMP_NUM_THREADS={threads} {params.command}"
         " -e {input.spec:q} -r {params.folder:q} -n {params.name} --gpus {params.gpus}"
         " 2>&1 | tee {log:q}"
 
@@ -64,11 +66,13 @@ rule evaluate_spec:
         template=template("specs/experiment.txt"),
     output:
         "<results>/evaluate/{subset}_spec.txt",
+    log:
+        "<logs>/evaluate_spec/{subset}.log",
     params:
         classes=spec_classes(TRAIN),
         network=network(),
-        training=TRAIN,
-        evaluation=config["evaluate"],
+        training=weight_settings(TRAIN),
+        evaluation=evaluation_settings(TRAIN),
         data=lambda wc: data_source(wc.subset),
         model_file=[],
         load_graph=False,
@@ -100,5 +104,5 @@ rule evaluate:
         code=task_code("evaluate"),
         folder=lambda wc, output: str(Path(output.metrics).parent),
     shell:
-        "DATA_BASE_PATH=$PWD OMP_NUM_THREADS={threads} {params.command}"
+        "OMP_NUM_THREADS={threads} {params.command}"
         " -e {input.spec:q} -m {input.model:q} -r {params.folder:q} 2>&1 | tee {log:q}"
