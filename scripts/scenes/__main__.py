@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="part of the pictures that is broken on purpose (%(default)s)",
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="drawing processes (%(default)s)"
+        "--processes", type=int, default=_cores(), help="drawing processes (%(default)s)"
     )
     clip = parser.add_argument_group("video")
     clip.add_argument("--clip", metavar="FILE.mp4", help="write a video of people walking past")
@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     clip.add_argument("--people", type=int, default=6, help="people in it (%(default)s)")
     clip.add_argument("--codec", choices=CODECS, default=CODECS[0], help="encoder (%(default)s)")
     return parser
+
+
+def _cores() -> int:
+    # Those that this process may use; systems without affinity have them all.
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _size(text: str) -> tuple[int, int]:

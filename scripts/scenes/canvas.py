@@ -110,9 +110,9 @@ class Canvas:
     def magnified(self, box: tuple[float, float, float, float], factor: int) -> Iterator[Canvas]:
         """Draw the region `box` (x1, y1, x2, y2) at `factor` times the size and put it back.
 
-        Pixels that the drawing leaves alone come back unchanged: each is repeated and averaged.
-        Points are given in the magnified picture: (point - offset) * factor with `origin`, which
-        the canvas yielded here carries as `offset` and `factor`.
+        Yields a canvas on which a point of this one lies at (point - offset) * factor; it carries
+        both. Pixels that the drawing leaves alone come back unchanged: each is repeated, and the
+        average of equal ones is the same.
         """
         corners = np.array([[box[0], box[1]], [box[2], box[3]]])
         window = self._window(corners, 1.0)
