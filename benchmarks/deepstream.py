@@ -2,6 +2,7 @@
 
 Both run the same network on this machine, one after the other, for several rounds; the table gives
 the median of each and of the ratio of neighbours, so that other load on the machine falls on both.
+The processor time a frame depends on other load far less.
 The application decodes H.264, scales, converts, runs the network, decodes and clusters the boxes.
 """
 
@@ -10,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -29,6 +31,20 @@ from detectnet_v2.onnx_graph import onnx_model
 
 CLASSES = ["mask", "no-mask"]
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Frames per second, and milliseconds of processor time a frame on all cores together."""
+
+    rate: float
+    cpu_ms: float
+
+    @classmethod
+    def of(cls, frames: int, begun: float, spent: float) -> "Speed":
+        """Take the speed of so many frames since perf_counter `begun` and process_time `spent`."""
+        elapsed, used = time.perf_counter() - begun, time.process_time() - spent
+        return cls(frames / elapsed, 1000 * used / max(frames, 1))
 
 
 def main() -> None:
@@ -54,16 +70,22 @@ def main() -> None:
             for _ in range(arguments.rounds)
         ]
     print(f"{versions()['machine']}; {' '.join(sys.argv)}")
-    print(f"{'':<28}{'frames/s':>10}{'min':>8}{'max':>8}")
+    print(f"{'':<28}{'frames/s':>10}{'min':>8}{'max':>8}{'CPU ms/frame':>14}")
     for title, values in (
         ("ONNX Runtime, bare session", [theirs for theirs, _ in rounds]),
         ("deepstream-app", [ours for _, ours in rounds]),
     ):
-        print(
-            f"{title:<28}{statistics.median(values):>10.2f}{min(values):>8.2f}{max(values):>8.2f}"
-        )
-    ratios = [ours / theirs for theirs, ours in rounds]
-    print(f"{'ratio':<28}{statistics.median(ratios):>10.3f}{min(ratios):>8.3f}{max(ratios):>8.3f}")
+        row([value.rate for value in values], title, ".2f", [value.cpu_ms for value in values])
+    rates = [ours.rate / theirs.rate for theirs, ours in rounds]
+    times = [theirs.cpu_ms / ours.cpu_ms for theirs, ours in rounds]
+    row(rates, "ratio", ".3f", times)
+
+
+def row(values: list[float], title: str, form: str, cpu: list[float]) -> None:
+    """Print one line of the table: median, least and most, and the median of the last column."""
+    middle, least, most = statistics.median(values), min(values), max(values)
+    numbers = f"{middle:>10{form}}{least:>8{form}}{most:>8{form}}{statistics.median(cpu):>14{form}}"
+    print(f"{title:<28}{numbers}")
 
 
 def make_model(path: Path, factor: float) -> Path:
@@ -120,31 +142,31 @@ def make_release(folder: Path, model: Path, clip: Path) -> Path:
     return folder / BENCHMARK
 
 
-def bare(model: Path, seconds: float) -> float:
-    """Frames per second of session.run on one ready tensor, with ONNX Runtime's own settings."""
+def bare(model: Path, seconds: float) -> Speed:
+    """Speed of session.run on one ready tensor, with ONNX Runtime's own settings."""
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[1:]
     tensor = {session.get_inputs()[0].name: np.random.default_rng(0).random((1, *size), np.float32)}
     session.run(None, tensor)
-    frames, begun = 0, time.perf_counter()
+    frames, begun, spent = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds:
         session.run(None, tensor)
         frames += 1
-    return frames / (time.perf_counter() - begun)
+    return Speed.of(frames, begun, spent)
 
 
-def pipeline(app: Path, seconds: float) -> float:
-    """Frames per second of the whole pipeline after its first frames."""
+def pipeline(app: Path, seconds: float) -> Speed:
+    """Speed of the whole pipeline after its first frames."""
     running = Pipeline(appconfig.load(app))
     running.start()
     while sum(running.perf.frames) < 4:
         time.sleep(0.01)
-    before, begun = sum(running.perf.frames), time.perf_counter()
+    before, begun, spent = sum(running.perf.frames), time.perf_counter(), time.process_time()
     time.sleep(seconds)
-    frames, elapsed = sum(running.perf.frames) - before, time.perf_counter() - begun
+    speed = Speed.of(sum(running.perf.frames) - before, begun, spent)
     running.quit()
     running.close()
-    return frames / elapsed
+    return speed
 
 
 if __name__ == "__main__":

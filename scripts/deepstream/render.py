@@ -40,7 +40,8 @@ _CAMERA_DEFAULTS = {"device": 0, "width": 1280, "height": 720, "fps": 30, "uri":
 class Model:
     """The exported model: `file` is its name in the release, `dims` are channels, height, width.
 
-    `uff` is true for the UFF payload of TLT 2.0 and TAO 3 exports.
+    `uff` is true for the UFF payload of TLT 2.0 and TAO 3 exports, `batch` is the batch size that
+    the export fixed, None for an open one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Model:
     output_names: tuple[str, ...]
     input_name: str = "input_1"
     uff: bool = False
+    batch: int | None = None
 
     @property
     def key(self) -> str:
@@ -91,10 +93,12 @@ def read_model(onnx_file: Path, name: str, *, shipped: str, uff: bool = False) -
                 f"{onnx_file}: nvinfer's parser needs one output with {part!r} in its name, "
                 f"found {', '.join(outputs)}"
             )
-    dims = tuple(size.dim_value for size in inputs[0].type.tensor_type.shape.dim)[1:]
+    batch, *dims = (size.dim_value for size in inputs[0].type.tensor_type.shape.dim)
     if len(inputs) != 1 or len(dims) != 3 or not all(dims):
         raise DeepStreamError(f"{onnx_file}: expected one input N,C,H,W of a fixed size")
-    return Model(name, shipped, dims, tuple(outputs), inputs[0].name, uff)
+    return Model(
+        name, shipped, tuple(dims), tuple(outputs), inputs[0].name, uff=uff, batch=batch or None
+    )
 
 
 def engine_file(model: str, batch_size: int, engine: str, precision: str) -> str:
@@ -125,7 +129,7 @@ def render(
     precision = precision or device.precision
     check_class_names(classes)
     check_precision(device, precision)
-    _check_model(device, model)
+    _check_model(device, model, video.streams, engine)
     if precision == "int8" and not calibration:
         raise DeepStreamError(
             f"deploy.devices.{device.name}.precision: int8 needs a calibration cache, "
@@ -209,12 +213,26 @@ def _environment(templates):
     )
 
 
-def _check_model(device, model):
+def _check_model(device, model, streams, engine):
     where = f"deploy.devices.{device.name}"
     if model.key == "tlt-encoded-model" and not device.accepts_etlt:
         raise DeepStreamError(
             f"{where}: DeepStream {device.deepstream} (TensorRT {device.tensorrt}) is not known to "
             f"load .etlt models, deploy the .onnx"
+        )
+    if model.batch not in (None, streams):
+        raise DeepStreamError(
+            f"{where}.streams: {streams}, but the model was exported for batches of {model.batch}"
+        )
+    if engine != "gpu" and streams > 1 and model.batch is None:
+        # A DLA takes no dynamic dimension: smallest and largest batch of the engine must be equal.
+        log.warning(
+            "%s: %s with %d streams: TensorRT keeps an open batch dimension off the DLA and runs "
+            "such layers on the GPU; export with a fixed batch size of %d",
+            where,
+            engine,
+            streams,
+            streams,
         )
 
 

@@ -275,6 +275,20 @@ def test_a_misspelt_key_in_a_template_is_found(repository, tmp_path, synthetic):
         )
 
 
+def test_batch_of_the_export_must_fit_the_streams(texts, squares, synthetic, tmp_path, caplog):
+    assert read_model(squares, "chosen", shipped="model.onnx").batch is None
+    path = synthetic.square_model(tmp_path / "four.onnx", batch=4)
+    fixed = read_model(path, "chosen", shipped="model.onnx")
+    assert fixed.batch == 4
+    four = Video("file://clip.mp4", 1920, 1080, streams=4)
+    texts(resolve("xavier"), model=fixed, video=four, engine="dla0")
+    assert "DLA" not in caplog.text
+    with pytest.raises(DeepStreamError, match=r"streams: 1, but .* for batches of 4"):
+        texts(resolve("xavier"), model=fixed)
+    texts(resolve("xavier"), video=four, engine="dla0")
+    assert "keeps an open batch dimension off the DLA" in caplog.text
+
+
 def test_model_facts_come_from_the_onnx(squares, synthetic, tmp_path):
     model = read_model(squares, "chosen", shipped="model.etlt")
     assert model.dims == (3, synthetic.height, synthetic.width)
