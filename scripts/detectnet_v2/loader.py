@@ -87,7 +87,11 @@ def ellipse_configs(experiment: spec_pb2.Experiment) -> list[EllipseConfig]:
 
 
 class BatchMaker:
-    """Makes batches of ``samples``, whose pixels are ``images``."""
+    """Makes batches of ``samples``, whose pixels are ``images``.
+
+    ``stretched`` says that images have another size than their samples, and labels must follow;
+    ``pin_memory`` makes batches that a GPU can fetch while it computes.
+    """
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class BatchMaker:
         box_scale: float = objectives.SCALE,
         box_offset: float = objectives.OFFSET,
         stretched: bool = False,
+        pin_memory: bool = False,
     ) -> None:
         self._samples = samples
         self._images = images
@@ -108,6 +113,7 @@ class BatchMaker:
         self._ellipses = ellipses
         self._seed = seed
         self._stretched = stretched
+        self._pin_memory = pin_memory
         self._grid = {
             "grid_width": -(-augmenter.width // stride),
             "grid_height": -(-augmenter.height // stride),
@@ -145,11 +151,10 @@ class BatchMaker:
                 boxes, labels, config=self._ellipses, num_classes=classes, **self._grid
             )
         weight = np.array([self._samples[i].source_weight for i in indices], np.float32)
-        return Batch(
-            torch.from_numpy(images),
-            Targets(*(torch.from_numpy(value) for value in (cov, cov_norm, bbox, weight))),
-            tuple(int(i) for i in indices),
-        )
+        tensors = [torch.from_numpy(value) for value in (images, cov, cov_norm, bbox, weight)]
+        if self._pin_memory:
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return Batch(tensors[0], Targets(*tensors[1:]), tuple(int(i) for i in indices))
 
     def _boxes(self, i: int, image: np.ndarray) -> np.ndarray:
         """The labels of sample i in pixels of its image as it is stored in ``images``."""

@@ -81,8 +81,8 @@ def _launch(args: argparse.Namespace, processes: int) -> None:
         )
     context = torch.multiprocessing.get_context("spawn")
     failures = context.SimpleQueue()
-    # The processes get the terminal's Ctrl-C themselves, and each saves or waits as it must.
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt = signal.getsignal(signal.SIGINT)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         with tempfile.TemporaryDirectory(prefix="detectnet_v2-") as folder:
             store = f"file://{folder}/store"
@@ -92,11 +92,13 @@ def _launch(args: argparse.Namespace, processes: int) -> None:
             ]
             for worker in workers:
                 worker.start()
+            # A terminal sends Ctrl-C to all processes, and those that train save and end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
             _wait(workers, failures)
     finally:
         signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _work(args: argparse.Namespace, rank: int, processes: int, store: str, failures: Any) -> None:

@@ -1,22 +1,110 @@
-"""What a training tells while it runs: a progress bar or log lines, a table, TensorBoard events."""
+"""What a training tells: a progress bar or log lines, a table, TensorBoard events, status.json."""
 
 import csv
 import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+from detectnet_v2.status import StatusLog
+from detectnet_v2.validation import Validation
 
 _LOG = logging.getLogger(__name__)
 _LINE_SECONDS = 30.0
 
 
+class TrainingLog:
+    """All that the leading process writes down about a training's course."""
+
+    def __init__(
+        self,
+        results_dir: Path,
+        status: StatusLog,
+        classes: Sequence[str],
+        *,
+        first_step: int,
+        steps_per_epoch: int,
+        epochs: int,
+        images_per_step: int,
+        scalar_steps: int,
+    ) -> None:
+        self._status = status
+        self._classes = list(classes)
+        self._steps = steps_per_epoch
+        self._epochs = epochs
+        self._images = images_per_step
+        self._scalar_steps = scalar_steps
+        self._table = TrainingTable(
+            results_dir / "training.csv",
+            self._classes,
+            first_epoch=first_step // steps_per_epoch + 1,
+        )
+        self._events = Events(results_dir / "events", first_step=first_step)
+        self._progress = Progress(
+            first_step=first_step,
+            total_steps=epochs * steps_per_epoch,
+            images_per_step=images_per_step,
+        )
+
+    def step(self, step: int, loss: float, learning_rate: float) -> None:
+        """Note one step, counted from 0."""
+        self._progress.update(step + 1, step // self._steps + 1, self._epochs, loss)
+        if step % self._scalar_steps == 0:
+            self._events.scalars({"loss": loss, "learning_rate": learning_rate}, step)
+
+    def epoch(
+        self,
+        epoch: int,
+        *,
+        loss: float,
+        learning_rate: float,
+        seconds: float,
+        validation: Validation | None,
+    ) -> None:
+        """Note a finished epoch, counted from 1, which trained for so many ``seconds``."""
+        speed = self._steps * self._images / max(seconds, 1e-9)
+        row = {
+            "epoch": epoch,
+            "loss": f"{loss:.8g}",
+            "learning_rate": f"{learning_rate:.6g}",
+            "images_per_second": f"{speed:.2f}",
+        }
+        text = f"epoch {epoch}/{self._epochs}: loss {loss:.6f}, {speed:.1f} images/s"
+        self._status.graphical = {"loss": loss, "learning_rate": learning_rate}
+        self._status.kpi = {}
+        if validation is not None:
+            mean, each = validation.mean_average_precision, validation.average_precision
+            row |= {"validation_cost": f"{validation.cost:.8g}", "mAP": f"{mean:.4f}"}
+            row |= {f"AP {name}": f"{each[name]:.4f}" for name in self._classes}
+            self._status.kpi = {
+                "validation cost": validation.cost,
+                "mean average precision": mean,
+            }
+            scalars = {"validation/cost": validation.cost, "validation/mAP": mean}
+            scalars |= {f"validation/AP {name}": each[name] for name in self._classes}
+            self._events.scalars(scalars, epoch * self._steps)
+            text += f", mAP {mean:.2f} %"
+        self._table.add(row)
+        left = clock((self._epochs - epoch) * seconds)
+        self._status.write(
+            text, epoch=epoch, max_epoch=self._epochs, time_per_epoch=clock(seconds), eta=left
+        )
+        self._progress.message(f"{text}, ETA {left}")
+
+    def close(self) -> None:
+        """Close the files and the progress bar."""
+        self._progress.close()
+        self._events.close()
+
+
 class TrainingTable:
     """``training.csv``: one row an epoch. Rows of epochs that are trained again are replaced."""
 
-    def __init__(self, path: Path, classes: list[str], *, first_epoch: int) -> None:
+    def __init__(self, path: Path, classes: Sequence[str], *, first_epoch: int) -> None:
         self._path = path
         self._columns = [
             "epoch",
@@ -58,20 +146,26 @@ class Progress:
 
     def update(self, step: int, epoch: int, epochs: int, loss: float) -> None:
         """Report that ``step`` steps are done."""
+        rate = self.images_per_second(step)
         text = f"epoch {epoch}/{epochs} loss {loss:.6f}"
         if self._bar is not None:
-            self._bar.set_description(text, refresh=False)
-            self._bar.set_postfix_str(f"{self.images_per_second(step):.1f} images/s", False)
+            self._bar.set_description_str(text, refresh=False)
+            self._bar.set_postfix_str(f"{rate:.1f} images/s", refresh=False)
             self._bar.update()
             return
         now = time.monotonic()
         if now - self._printed >= _LINE_SECONDS:
             self._printed = now
-            rate = self.images_per_second(step)
-            left = (self._total - step) * self._images / rate
-            _LOG.info(
-                "%s step %d/%d %.1f images/s ETA %s", text, step, self._total, rate, clock(left)
-            )
+            left = clock((self._total - step) * self._images / rate)
+            _LOG.info("%s step %d/%d %.1f images/s ETA %s", text, step, self._total, rate, left)
+
+    def message(self, text: str) -> None:
+        """Print a line of its own."""
+        self._printed = time.monotonic()
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            _LOG.info("%s", text)
 
     def images_per_second(self, step: int) -> float:
         """Images trained on per second since the start, validation included."""
