@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from detectnet_v2 import spec_pb2
-from detectnet_v2.errors import DetectNetError
 from detectnet_v2.model import DetectNetV2
 
 _LOG = logging.getLogger(__name__)
@@ -41,16 +40,9 @@ class Precision:
 
 
 def requested_precision(experiment: spec_pb2.Experiment, use_amp: bool) -> str:
-    """'auto', 'float32', 'bfloat16' or 'float16', from ``native``, --use_amp and ``model_config``.
-
-    Raises DetectNetError for another name.
-    """
+    """'auto' or a type's name, from ``native``, else --use_amp, else ``model_config``."""
     name = experiment.native.precision
     if name:
-        if name not in ("auto", *_NAMES):
-            raise DetectNetError(
-                f"native.precision: {name!r} is not one of auto, {', '.join(_NAMES)}"
-            )
         return name
     if use_amp:
         return "auto"
@@ -81,7 +73,8 @@ def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Pre
                 name,
             )
     elif name == "auto":
-        name = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bfloat16" if native else "float16"
     return Precision(name, device)
 
 

@@ -11,11 +11,16 @@ from torch import nn
 
 from detectnet_v2 import cost, optimizer, schedule, spec_pb2
 from detectnet_v2.distillation import Teacher
-from detectnet_v2.errors import DetectNetError
 from detectnet_v2.loader import Batch
 from detectnet_v2.model import DetectNetV2, regularized_parameters
 from detectnet_v2.optimizer import MovingAverage
 from detectnet_v2.precision import Precision
+
+# Gradients vanish in float16 unless the loss is scaled: TensorFlow's automatic mixed precision
+# begins at 2^15 and doubles after 2000 steps without overflow.
+_FLOAT16_SCALING = spec_pb2.CostScalingConfig(
+    enabled=True, initial_exponent=15, increment=1 / 2000, decrement=1
+)
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,9 @@ class Trainer:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = MovingAverage(model, native.ema_decay) if native.ema_decay else None
         self._scaling = training.cost_scaling
-        self._exponent = self._scaling.initial_exponent if self._scaling.enabled else 0.0
         if precision.name == "float16" and not self._scaling.enabled:
-            raise DetectNetError(
-                "training_config.cost_scaling is off, but float16 gradients vanish without it: "
-                "set enabled, initial_exponent: 8, increment: 0.005, decrement: 1"
-            )
+            self._scaling = _FLOAT16_SCALING
+        self._exponent = self._scaling.initial_exponent if self._scaling.enabled else 0.0
         self._forward = self._wrapped(native.compile)
 
     def run_step(self, batch: Batch, *, stop_requested: bool = False) -> StepResult:

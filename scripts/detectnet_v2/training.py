@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import torch
 
 from detectnet_v2 import loader, spec_pb2
@@ -79,6 +80,8 @@ class _Training:
         check_supported(experiment)
         self._config = experiment.training_config
         self._threads = set_threads(experiment.native.threads, run.processes)
+        # Each loader thread works on an image of its own.
+        cv2.setNumThreads(1)
         # Arithmetic with denormal numbers is many times slower, and moments of Adam become such.
         torch.set_flush_denormal(True)
         device = training_device(run.rank)

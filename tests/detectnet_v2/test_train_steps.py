@@ -8,7 +8,6 @@ import torch
 from detectnet_v2 import spec_pb2
 from detectnet_v2.cost import Targets
 from detectnet_v2.distillation import Teacher
-from detectnet_v2.errors import DetectNetError
 from detectnet_v2.loader import Batch
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.optimizer import MovingAverage, TensorFlowAdam
@@ -212,14 +211,12 @@ def test_a_probe_chooses_and_leaves_the_model_alone():
     assert choose_precision("float16", model, CPU).name == "bfloat16"
 
 
-def test_float16_without_scaling_is_refused():
-    with pytest.raises(DetectNetError, match="cost_scaling is off"):
-        Trainer(
-            experiment(),
-            small_model(),
-            precision=Precision("float16", CPU),
-            steps_per_epoch=5,
-        )
+def test_float16_is_scaled_without_being_asked():
+    trainer = Trainer(
+        experiment(), small_model(), precision=Precision("float16", CPU), steps_per_epoch=5
+    )
+    assert trainer.state_dict()["exponent"] == 15
+    assert make_trainer().state_dict()["exponent"] == 0
 
 
 def test_threads_follow_the_spec_then_the_environment(monkeypatch):
