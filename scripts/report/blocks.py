@@ -147,16 +147,16 @@ class Fact:
 def parts(*makers: tuple[str, Callable[[], Any]]) -> list[Block]:
     """The blocks that each maker returns, or a `Missing` with its title where a file is not there.
 
-    A maker returns a block, several, or None.
+    A maker returns a block or several. A file that several makers miss is told once.
     """
     blocks: list[Block] = []
     for title, make in makers:
         try:
             made = make()
         except NotThereYet as missing:
-            blocks.append(Missing(title, missing.path, (missing.target,)))
-            continue
-        if made is None:
+            line = Missing(title, missing.path, (missing.target,))
+            if all(getattr(block, "path", None) != line.path for block in blocks):
+                blocks.append(line)
             continue
         blocks += made if isinstance(made, Iterable) else [made]
     return blocks

@@ -123,7 +123,8 @@ def place_labels(
     `labels` are x, y in data units, text and options of Axes.annotate; limits and scales of the
     axes must be final. All points and lines count as covered, and every label once it is placed.
     """
-    axes.get_xlim(), axes.get_ylim()  # brings the transforms up to date
+    # Brings scales and the layout up to date; the labels then stay out of it.
+    axes.figure.draw_without_rendering()
     box = axes.get_position()
     frame = axes.figure.get_size_inches() * 72 * (box.width, box.height)
     unit = axes.transAxes.inverted().transform(
@@ -159,10 +160,11 @@ def place_labels(
         ]
         best = int(np.argmin(costs))
         taken.append(rectangles[best])
-        axes.annotate(
+        label = axes.annotate(
             text, (x, y), sides[best], textcoords="offset points", ha="center", va="center",
             fontsize=size, annotation_clip=False, **options,
         )  # fmt: skip
+        label.set_in_layout(False)
 
 
 def _along(axes: Axes, line: Line2D, frame: np.ndarray) -> np.ndarray:

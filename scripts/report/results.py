@@ -127,7 +127,10 @@ class Results:
                 f"{self.root / path}: no JSON ({error}); delete it and run `{self.command(target)}`"
             ) from error
         if not isinstance(document, dict):
-            raise ReportError(f"{self.root / path}: holds no JSON object; delete it and run again")
+            raise ReportError(
+                f"{self.root / path}: holds no JSON object; "
+                f"delete it and run `{self.command(target)}`"
+            )
         return document
 
 

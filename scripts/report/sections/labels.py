@@ -2,7 +2,8 @@
 
 from PIL import Image
 
-from report.blocks import Block, Gallery, Missing, Section
+from report.blocks import Block, Gallery, Missing, Picture, Section
+from report.errors import ReportError
 from report.pictures import picture
 from report.results import Results
 
@@ -20,10 +21,7 @@ def section(results: Results) -> Section:
             if not results.exists(path):
                 missing.append(path)
                 continue
-            with Image.open(results.root / path) as image:
-                pictures.append(
-                    picture(image, f"{dataset} · {split}", "", SHEET_WIDTH, SHEET_BYTES)
-                )
+            pictures.append(sheet(results, path, f"{dataset} · {split}"))
     blocks: list[Block] = []
     if pictures:
         blocks.append(
@@ -34,3 +32,15 @@ def section(results: Results) -> Section:
         blocks.append(Missing("Contact sheets", what, (results.command("check_labels"),)))
     lead = "What the network is shown: a sample of each dataset after conversion."
     return Section("labels", "Labels", lead if pictures else "", blocks)
+
+
+def sheet(results: Results, path: str, title: str) -> Picture:
+    """A contact sheet; raises ReportError for a file that is no image."""
+    try:
+        with Image.open(results.root / path) as image:
+            return picture(image, title, "", SHEET_WIDTH, SHEET_BYTES)
+    except OSError as error:
+        raise ReportError(
+            f"{results.root / path}: is no image ({type(error).__name__}); "
+            f"delete it and run `{results.command('check_labels')}`"
+        ) from error
