@@ -1,8 +1,6 @@
 """The network as an ONNX graph with NVIDIA's tensor names and batch norms folded away."""
 
-import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from detectnet_v2.architecture import (
@@ -15,6 +13,7 @@ from detectnet_v2.architecture import (
     sizes,
 )
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.folding import fold_batch_norms
 from detectnet_v2.model import DetectNetV2
 
 INPUT_TENSOR = INPUT
@@ -66,20 +65,20 @@ def onnx_model(
     tensors = {INPUT: INPUT_TENSOR + suffix}
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
-    for layer in model.layers:
-        if layer.kind == "batch_norm":
-            tensors[layer.name] = tensors[layer.inputs[0]]
-        elif layer.kind != "input":
-            inputs = [tensors[name] for name in layer.inputs]
-            if layer.kind == "conv":
-                stored = _folded(model, layer)
-                weights += stored
-                inputs += [tensor.name for tensor in stored]
-            output = f"{layer.name}/{_SUFFIXES[layer.kind]}"
-            if layer.name == BBOX_HEAD:
-                output += suffix
-            nodes.append(_node(layer, inputs, output))
-            tensors[layer.name] = output
+    folded = fold_batch_norms(model)
+    for layer in folded.layers:
+        if layer.kind == "input":
+            continue
+        inputs = [tensors[name] for name in layer.inputs]
+        if layer.kind == "conv":
+            stored = _weights(folded, layer)
+            weights += stored
+            inputs += [tensor.name for tensor in stored]
+        output = f"{layer.name}/{_SUFFIXES[layer.kind]}"
+        if layer.name == BBOX_HEAD:
+            output += suffix
+        nodes.append(_node(layer, inputs, output))
+        tensors[layer.name] = output
     nodes.append(
         helper.make_node(
             "Sigmoid",
@@ -134,18 +133,9 @@ def _node(layer: Layer, inputs: list[str], output: str) -> onnx.NodeProto:
     return helper.make_node(_OPERATORS[layer.kind], inputs, [output], layer.name, **attributes)
 
 
-def _folded(model: DetectNetV2, layer: Layer) -> list[onnx.TensorProto]:
-    """Kernel and bias of a convolution that does its batch norm's work too."""
-    convolution = model.get_submodule(layer.name)
-    kernel = convolution.weight.detach().double()
-    bias = convolution.bias.detach().double()
-    follower = next((other for other in model.layers if layer.name in other.inputs), None)
-    if follower is not None and follower.kind == "batch_norm":
-        norm = model.get_submodule(follower.name)
-        scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        kernel = kernel * scale[:, None, None, None]
-        bias = (bias - norm.running_mean.double()) * scale + norm.bias.detach().double()
+def _weights(folded: DetectNetV2, layer: Layer) -> list[onnx.TensorProto]:
+    convolution = folded.get_submodule(layer.name)
     return [
-        numpy_helper.from_array(values.cpu().numpy().astype(np.float32), f"{layer.name}/{name}")
-        for name, values in (("kernel", kernel), ("bias", bias))
+        numpy_helper.from_array(values.detach().numpy(), f"{layer.name}/{name}")
+        for name, values in (("kernel", convolution.weight), ("bias", convolution.bias))
     ]

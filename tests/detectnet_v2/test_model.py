@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectnet_v2.architecture import Architecture
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.folding import fold_batch_norms
 from detectnet_v2.model import (
     DetectNetV2,
     count_macs,
@@ -156,6 +157,20 @@ def test_frozen_batch_norms_keep_their_averages_and_still_learn():
     assert torch.equal(model.bn_conv1.running_mean, before)
     assert model.bn_conv1.weight.grad.any()
     assert model.training
+
+
+@pytest.mark.parametrize("options", [{}, {"all_projections": True}, {"widths": {"conv1": 11}}])
+def test_folded_network_computes_the_same_without_batch_norms(make_model, options):
+    model = make_model(18, 2, input_height=32, input_width=48, class_names=["a", "b"], **options)
+    model.bn_conv1.eps = 0.1
+    folded = fold_batch_norms(model)
+    images = torch.rand(2, 3, 32, 48)
+    with torch.inference_mode():
+        for actual, expected in zip(folded(images), model(images), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert not any("bn" in name for name, _ in folded.named_modules())
+    assert folded.class_names == ("a", "b")
+    assert folded.widths == model.widths
 
 
 def test_outputs_are_float32_under_autocast():
