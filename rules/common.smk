@@ -32,7 +32,7 @@ for dataset in config["datasets"].values():
 # Snakemake gives a job no more threads than --cores allows.
 ALL_CORES = os.cpu_count() or 1
 # Specs name paths relative to the working directory; every DetectNet_v2 resolves them against this.
-os.environ["DATA_BASE_PATH"] = os.getcwd()
+os.environ.update(DATA_BASE_PATH=os.getcwd())
 CLASSES = config["classes"]
 TOOLKIT = TOOLKITS[config["toolkit"]]
 THRESHOLDS = [f"{threshold:g}" for threshold in sorted(config["prune"]["thresholds"])]
@@ -45,6 +45,18 @@ SPLITS = [
 ]
 FOLDS = {"train": 2, "val": 1}
 SUBSETS = {"fold0": "train"} | ({"val": "val"} if "val" in SPLITS else {})
+# Every job below the conversion names these as an input, needed or not. Snakemake looks again only at
+# jobs that hang on a checkpoint directly when that has run; the others would keep the verdict of the
+# first plan and train again, even when a changed `category_limit` gave the same selection.
+CONVERSION = [
+    *(f"<results>/selection/{split}.csv" for split in SPLITS),
+    *(
+        f"<results>/kitti/{split}/{name}.manifest.csv"
+        for split in SPLITS
+        for name, dataset in config["datasets"].items()
+        if split in dataset["splits"]
+    ),
+]
 RUNS = ["unpruned", *(f"retrained/{threshold}" for threshold in THRESHOLDS)]
 EXPORTED = config["export"]["models"]
 DEVICES = list(config["deploy"]["devices"])
@@ -70,41 +82,6 @@ def datasets_of(split):
 def in_results(path):
     """The path as it stands on disk, for params: Snakemake fills in <results> in files only."""
     return path.replace("<results>", config["results_dir"])
-
-
-def conversion_exists():
-    """Whether an earlier run got as far as tfrecords."""
-    return Path(config["results_dir"], "tfrecords/train").is_dir()
-
-
-def after_selection(path):
-    """The path as an input that is known only when the faces have been chosen (see after_conversion)."""
-
-    def input_function(wildcards):
-        if conversion_exists():
-            checkpoints.choose_faces.get(split=wildcards.split)
-        return path.format(**wildcards)
-
-    return input_function
-
-
-def after_conversion(*paths):
-    """The paths as an input that is known only when every image has been converted.
-
-    Without it a changed `category_limit` would train again even when the selection comes out the
-    same: only jobs that hang on a checkpoint are looked at anew when it has run. Before the first
-    conversion there is nothing to look at anew, and the plan can be shown whole.
-    """
-
-    def input_function(wildcards):
-        if conversion_exists():
-            for split in SPLITS:
-                for dataset in datasets_of(split):
-                    checkpoints.kitti.get(split=split, dataset=dataset)
-        known = [path.format(**wildcards) for path in paths]
-        return known[0] if len(known) == 1 else known
-
-    return input_function
 
 
 def raw_data(wildcards):
@@ -144,10 +121,9 @@ def indexes(wildcards):
 
 
 def manifests(wildcards):
-    """What was converted, of all datasets of a split, known when the conversion has run."""
+    """What was converted, of all datasets of a split."""
     names = datasets_of(wildcards.split)
-    paths = [f"<results>/kitti/{wildcards.split}/{name}.manifest.csv" for name in names]
-    return after_conversion(*paths)(wildcards)
+    return [f"<results>/kitti/{wildcards.split}/{name}.manifest.csv" for name in names]
 
 
 def shards(split):
@@ -264,13 +240,13 @@ def model_to_prune(wildcards):
     before = THRESHOLDS.index(wildcards.threshold) - 1
     iterative = config["prune"]["mode"] == "iterative" and before >= 0
     run = f"retrained/{THRESHOLDS[before]}" if iterative else "unpruned"
-    return after_conversion(f"<results>/{run}/weights/{MODEL}")(wildcards)
+    return f"<results>/{run}/weights/{MODEL}"
 
 
 def exported_model(wildcards):
     """The model file that an export starts from."""
     folder = {"unpruned": "unpruned/weights", "chosen": "chosen"}[wildcards.model]
-    return after_conversion(f"<results>/{folder}/{MODEL}")(wildcards)
+    return f"<results>/{folder}/{MODEL}"
 
 
 def export_opset():
@@ -340,7 +316,7 @@ def toolkit_metrics(wildcards):
     folder = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}[
         wildcards.model
     ]
-    return after_conversion(f"<results>/{folder}/metrics.json")(wildcards)
+    return f"<results>/{folder}/metrics.json"
 
 
 def deployed_metrics_by_model():
@@ -354,7 +330,7 @@ def deployed_metrics_by_model():
 
 def deployed_metrics(wildcards):
     """The toolkit's own figures of the deployed models, as an input."""
-    return after_conversion(*deployed_metrics_by_model().values())(wildcards)
+    return list(deployed_metrics_by_model().values())
 
 
 def stage_outputs():

@@ -63,7 +63,7 @@ checkpoint choose_faces:
 
 checkpoint kitti:
     input:
-        selection=after_selection("<results>/selection/{split}.csv"),
+        selection="<results>/selection/{split}.csv",
     output:
         manifest="<results>/kitti/{split}/{dataset}.manifest.csv",
     log:
@@ -85,7 +85,8 @@ checkpoint kitti:
 
 rule kitti_listing:
     input:
-        manifests,
+        manifests=manifests,
+        conversion=CONVERSION,
     output:
         "<results>/kitti/{split}/listing.csv",
     log:
@@ -117,8 +118,9 @@ rule tfrecords_spec:
 
 rule tfrecords:
     input:
-        spec=after_conversion("<results>/tfrecords/train_spec.txt"),
-        listing=after_conversion("<results>/kitti/train/listing.csv"),
+        spec="<results>/tfrecords/train_spec.txt",
+        listing="<results>/kitti/train/listing.csv",
+        conversion=CONVERSION,
     output:
         shards("train"),
     log:
@@ -135,8 +137,9 @@ rule tfrecords:
 
 use rule tfrecords as tfrecords_val with:
     input:
-        spec=after_conversion("<results>/tfrecords/val_spec.txt"),
-        listing=after_conversion("<results>/kitti/val/listing.csv"),
+        spec="<results>/tfrecords/val_spec.txt",
+        listing="<results>/kitti/val/listing.csv",
+        conversion=CONVERSION,
     output:
         shards("val"),
     log:
@@ -145,7 +148,8 @@ use rule tfrecords as tfrecords_val with:
 
 rule label_sheet:
     input:
-        manifest=after_conversion("<results>/kitti/{split}/{dataset}.manifest.csv"),
+        manifest="<results>/kitti/{split}/{dataset}.manifest.csv",
+        conversion=CONVERSION,
     output:
         "<results>/check_labels/{split}/{dataset}.jpg",
     log:

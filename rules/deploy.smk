@@ -1,8 +1,9 @@
 rule deploy_to_desk:
     input:
-        configs=after_conversion(*cases("local", "config_infer_primary.txt")),
-        parity=after_conversion(*cases("local", "parity.json")),
+        configs=cases("local", "config_infer_primary.txt"),
+        parity=cases("local", "parity.json"),
         metrics=deployed_metrics,
+        conversion=CONVERSION,
     output:
         benchmark="<results>/deployed/local/benchmark.json",
     log:
@@ -27,10 +28,9 @@ rule deploy_local:
 
 rule push:
     input:
-        configs=lambda wc: after_conversion(
-            *cases(wc.device, "config_infer_primary.txt")
-        )(wc),
-        parity=lambda wc: after_conversion(*cases(wc.device, "parity.json"))(wc),
+        configs=lambda wc: cases(wc.device, "config_infer_primary.txt"),
+        parity=lambda wc: cases(wc.device, "parity.json"),
+        conversion=CONVERSION,
     output:
         receipt="<results>/deployed/{device}/receipt.json",
     log:
@@ -51,8 +51,9 @@ rule push:
 
 rule benchmark_device:
     input:
-        receipt=after_conversion("<results>/deployed/{device}/receipt.json"),
+        receipt="<results>/deployed/{device}/receipt.json",
         metrics=deployed_metrics,
+        conversion=CONVERSION,
     output:
         benchmark="<results>/deployed/{device}/benchmark.json",
         table="<results>/deployed/{device}/benchmark.md",

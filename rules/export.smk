@@ -1,7 +1,8 @@
 rule export_model:
     input:
         model=exported_model,
-        spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
+        spec="<results>/evaluate/fold0_spec.txt",
+        conversion=CONVERSION,
     output:
         onnx="<results>/export/{model}/model.onnx",
         labels="<results>/export/{model}/labels.txt",
@@ -21,10 +22,11 @@ rule export_model:
 
 rule tune_clustering:
     input:
-        onnx=after_conversion("<results>/export/{model}/model.onnx"),
-        fold0_spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
-        val_spec=after_conversion(*val_spec()),
-        tfrecords=after_conversion(*all_shards()),
+        onnx="<results>/export/{model}/model.onnx",
+        fold0_spec="<results>/evaluate/fold0_spec.txt",
+        val_spec=val_spec(),
+        tfrecords=all_shards(),
+        conversion=CONVERSION,
     output:
         "<results>/export/{model}/clustering.json",
     log:
@@ -53,10 +55,11 @@ rule clip:
 
 rule ds_config:
     input:
-        onnx=after_conversion("<results>/export/{model}/model.onnx"),
-        clustering=after_conversion("<results>/export/{model}/clustering.json"),
+        onnx="<results>/export/{model}/model.onnx",
+        clustering="<results>/export/{model}/clustering.json",
         templates=ds_templates(),
         clip=local_clip,
+        conversion=CONVERSION,
     output:
         "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
     log:
@@ -74,13 +77,12 @@ rule ds_config:
 
 rule verify:
     input:
-        config=after_conversion(
-            "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt"
-        ),
+        config="<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
         model=exported_model,
-        spec=after_conversion("<results>/evaluate/fold0_spec.txt"),
-        clustering=after_conversion("<results>/export/{model}/clustering.json"),
+        spec="<results>/evaluate/fold0_spec.txt",
+        clustering="<results>/export/{model}/clustering.json",
         metrics=toolkit_metrics,
+        conversion=CONVERSION,
     output:
         "<results>/deepstream/{device}/{model}-{engine}/parity.json",
     log:

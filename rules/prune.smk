@@ -1,6 +1,7 @@
 rule prune:
     input:
         model=model_to_prune,
+        conversion=CONVERSION,
     output:
         model=f"<results>/pruned/{{threshold}}/{MODEL}",
         summary="<results>/pruned/{threshold}/pruning.json",
@@ -40,10 +41,11 @@ rule retrain_spec:
 
 use rule train as retrain with:
     input:
-        spec=after_conversion("<results>/retrained/{threshold}/train_spec.txt"),
-        tfrecords=after_conversion(*shards("train")),
-        start=after_conversion(f"<results>/pruned/{{threshold}}/{MODEL}"),
-        teacher=after_conversion(*teacher_file()),
+        spec="<results>/retrained/{threshold}/train_spec.txt",
+        tfrecords=shards("train"),
+        start=f"<results>/pruned/{{threshold}}/{MODEL}",
+        teacher=teacher_file(),
+        conversion=CONVERSION,
     output:
         model=f"<results>/retrained/{{threshold}}/weights/{MODEL}",
     log:
@@ -60,10 +62,9 @@ use rule train as retrain with:
 
 rule choose_model:
     input:
-        metrics=after_conversion(
-            *(f"<results>/{run}/evaluation/fold0/metrics.json" for run in RUNS)
-        ),
-        models=after_conversion(*(f"<results>/{run}/weights/{MODEL}" for run in RUNS)),
+        metrics=[f"<results>/{run}/evaluation/fold0/metrics.json" for run in RUNS],
+        models=[f"<results>/{run}/weights/{MODEL}" for run in RUNS],
+        conversion=CONVERSION,
     output:
         metrics="<results>/chosen/metrics.json",
         choice="<results>/chosen/choice.json",

@@ -1,6 +1,6 @@
 rule make_report:
     input:
-        after_conversion(*targets("check_labels")),
+        targets("check_labels"),
     output:
         html="<results>/report.html",
         figures=directory("<results>/report"),

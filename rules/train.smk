@@ -35,9 +35,10 @@ rule train_spec:
 
 rule train:
     input:
-        spec=after_conversion("<results>/unpruned/train_spec.txt"),
-        tfrecords=after_conversion(*shards("train")),
-        start=after_conversion(*pretrained_file()),
+        spec="<results>/unpruned/train_spec.txt",
+        tfrecords=shards("train"),
+        start=pretrained_file(),
+        conversion=CONVERSION,
     output:
         model=f"<results>/unpruned/weights/{MODEL}",
     log:
@@ -83,11 +84,10 @@ rule evaluate_spec:
 
 rule evaluate:
     input:
-        spec=after_conversion("<results>/evaluate/{subset}_spec.txt"),
-        model=after_conversion(f"<results>/{{run}}/weights/{MODEL}"),
-        tfrecords=after_conversion(
-            *(path for split in SPLITS for path in shards(split))
-        ),
+        spec="<results>/evaluate/{subset}_spec.txt",
+        model=f"<results>/{{run}}/weights/{MODEL}",
+        tfrecords=all_shards(),
+        conversion=CONVERSION,
     output:
         metrics="<results>/{run}/evaluation/{subset}/metrics.json",
         curve="<results>/{run}/evaluation/{subset}/precision_recall.csv",

@@ -17,8 +17,8 @@ def listing(manifests: list[str]) -> pd.DataFrame:
 
 if __name__ == "__main__":
     output = Path(snakemake.output[0])
-    removed = remove_orphans(output.parent, list(snakemake.input))
-    rows = listing(list(snakemake.input))
+    removed = remove_orphans(output.parent, list(snakemake.input.manifests))
+    rows = listing(list(snakemake.input.manifests))
     text = f"{(rows['error'] == '').sum()} images, {removed} files of no manifest removed"
     Path(snakemake.log[0]).write_text(text + "\n", encoding="utf-8")
     rows.to_csv(output, index=False)

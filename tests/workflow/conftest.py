@@ -38,6 +38,12 @@ def copy_sources(repository: Path, folder: Path) -> Path:
     return folder
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment in which a checkout runs its own scripts and this interpreter's programs."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(folder / "scripts")}
+
+
 def run_snakemake(
     folder: Path, *arguments: str, config: dict | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
@@ -47,11 +53,10 @@ def run_snakemake(
     """
     overlay = folder / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(config or {}), encoding="utf-8")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", *arguments]
     command += ["--configfile", str(CONFIG_FILE), str(overlay)]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=environment_of(folder), capture_output=True, text=True, check=False
     )
     if check and done.returncode:
         pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
@@ -150,7 +155,7 @@ def checkout(tmp_path, finished_checkout) -> Path:
 
 @pytest.fixture
 def crowded_checkout(tmp_path, repository) -> Path:
-    """A checkout with one Pascal VOC dataset, `crowd`, of so many faces that a selection is large."""
+    """A checkout with one Pascal VOC dataset, `crowd`, of more faces than a megabyte holds."""
     folder = copy_sources(repository, tmp_path / "crowd")
     config = yaml.safe_load((folder / "config/config.yaml").read_text(encoding="utf-8"))
     config["datasets"] = {
@@ -184,6 +189,12 @@ def crowded_checkout(tmp_path, repository) -> Path:
 def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Snakemake, as typed, in a checkout (see run_snakemake)."""
     return run_snakemake
+
+
+@pytest.fixture
+def environment() -> Callable[[Path], dict[str, str]]:
+    """The environment of a checkout (see environment_of)."""
+    return environment_of
 
 
 @pytest.fixture

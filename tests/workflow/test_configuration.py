@@ -24,9 +24,11 @@ def set_key(config, dotted, value):
     config[key] = value
 
 
-def test_default_config_is_valid_and_gets_no_new_keys_where_it_is_complete(config, schema):
+def test_default_config_is_valid_and_leaves_only_device_settings_to_defaults(config, schema):
     before = deepcopy(config)
     check_config(config, schema)
+    for device in config["deploy"]["devices"].values():
+        assert device.pop("streams") == 1
     assert config == before
 
 
