@@ -127,13 +127,7 @@ class Augmenter:
         self._color = config.color_augmentation
         self._native = native or spec_pb2.NativeConfig.Augmentation()
         self._base = self._preprocessing(config.preprocessing)
-        if not 0 < self._spatial.zoom_min <= self._spatial.zoom_max and (
-            self._spatial.zoom_min or self._spatial.zoom_max
-        ):
-            raise DetectNetError(
-                f"augmentation_config.spatial_augmentation: zoom_min {self._spatial.zoom_min:g} "
-                f"and zoom_max {self._spatial.zoom_max:g}: 0 < zoom_min <= zoom_max is needed"
-            )
+        self._check_ranges()
 
     @property
     def mosaic_probability(self) -> float:
@@ -193,6 +187,30 @@ class Augmenter:
             noise = rng.standard_normal(image.shape, dtype=np.float32) * (255 * drawn.noise)
             cv2.add(image, noise, dst=image, dtype=cv2.CV_8U)
 
+    def _check_ranges(self) -> None:
+        spatial, native = self._spatial, self._native
+        for place, name, low, high, used in (
+            (
+                "augmentation_config.spatial_augmentation",
+                "zoom",
+                spatial.zoom_min,
+                spatial.zoom_max,
+                spatial.zoom_min > 0 or spatial.zoom_max > 0,
+            ),
+            (
+                "native.augmentation",
+                "scale",
+                native.scale_min,
+                native.scale_max,
+                native.scale_probability > 0,
+            ),
+        ):
+            if used and not 0 < low <= high:
+                raise DetectNetError(
+                    f"{place}: {name}_min {low:g} and {name}_max {high:g}: "
+                    f"0 < {name}_min <= {name}_max is needed"
+                )
+
     def _preprocessing(self, config: spec_pb2.AugmentationConfig.Preprocessing) -> np.ndarray:
         matrix = np.eye(3)
         if config.scale_width > 0 and config.scale_height > 0:
@@ -232,7 +250,7 @@ class Augmenter:
         if config.rotate_rad_max > 0 and rng.random() < (config.rotate_probability or 1.0):
             degrees = rng.uniform(-config.rotate_rad_max, config.rotate_rad_max)
             matrix = rotation(degrees, width, height) @ matrix
-        if native.scale_max > 0 and rng.random() < native.scale_probability:
+        if rng.random() < native.scale_probability:
             scale = math.exp(rng.uniform(math.log(native.scale_min), math.log(native.scale_max)))
             matrix = self._placed(1 / scale, rng) @ matrix
         return matrix

@@ -105,7 +105,14 @@ def _work(args: argparse.Namespace, rank: int, processes: int, store: str, failu
     """One process of several; what stops it is put into ``failures`` as (kind, text)."""
     import torch  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING)
+    from detectnet_v2.cli import LOG_FORMAT  # noqa: PLC0415 - the module imports this one
+
+    level = logging.DEBUG if args.verbose else logging.INFO
+    logging.basicConfig(
+        format=LOG_FORMAT,
+        level=level if rank == 0 else logging.WARNING,
+        filename=getattr(args, "log_file", None),
+    )
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(
         backend, init_method=store, rank=rank, world_size=processes, timeout=_PATIENCE

@@ -170,7 +170,7 @@ class Trainer:
         forward: Callable = self.model
         if self._distributed:
             forward = nn.parallel.DistributedDataParallel(
-                self.model, broadcast_buffers=False, gradient_as_bucket_view=True
+                self.model, forward_sync_buffers=False, gradient_as_bucket_view=True
             )
         return torch.compile(forward) if compiled else forward
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from detectnet_v2 import augmentation, spec_pb2
 from detectnet_v2.augmentation import Augmenter, Drawn, transform_boxes
+from detectnet_v2.errors import DetectNetError
 
 WIDTH, HEIGHT = 64, 32
 
@@ -196,11 +197,12 @@ def test_colours_apply_contrast_then_hue_then_brightness():
     }
     drawn = draws(1, color_augmentation=settings)[0]
     pixel = np.array([0.9, 0.2, 0.4])
-    # Draws follow each other in a fixed order: flip and translation come before the colours.
+    # Draws follow each other in a fixed order: flip, translation and scale before the colours.
     rng = np.random.default_rng((1, 0))
     rng.random()
     rng.integers(0, 0, endpoint=True)
     rng.integers(0, 0, endpoint=True)
+    rng.random()
     shift = augmentation.truncated_normal(rng, 0.1)
     hue = augmentation.truncated_normal(rng, 12.5)
     saturation = 1 + rng.uniform(-np.float32(0.2), np.float32(0.2))
@@ -243,6 +245,14 @@ def test_native_options_are_off_by_default_and_bounded():
     assert 0.09 < max(d.noise for d in drawn) <= 0.1
     grey = [np.ptp(color) < 1e-9 for color in colors(drawn, (0.9, 0.1, 0.5))]
     assert np.mean(grey) == pytest.approx(0.25, abs=0.03)
+
+
+def test_impossible_ranges_are_refused():
+    with pytest.raises(DetectNetError, match=r"zoom_min 1\.5 and zoom_max 1:"):
+        draws(1, spatial_augmentation={"zoom_min": 1.5, "zoom_max": 1.0})
+    native = spec_pb2.NativeConfig.Augmentation(scale_probability=0.5, scale_max=2)
+    with pytest.raises(DetectNetError, match="scale_min 0 and scale_max 2:"):
+        draws(1, native=native)
 
 
 def test_boxes_stay_upright_and_unclipped():
