@@ -71,6 +71,7 @@ class TorchNetwork:
     def __init__(self, path: Path, classes: Sequence[str], *, precision: str = "float32"):
         import torch  # noqa: PLC0415 - an .onnx does without
 
+        from detectnet_v2.folding import fold_batch_norms  # noqa: PLC0415
         from detectnet_v2.model import count_macs, count_parameters  # noqa: PLC0415
         from detectnet_v2.model_file import load_model  # noqa: PLC0415
 
@@ -79,7 +80,8 @@ class TorchNetwork:
         self.height, self.width = model.input_height, model.input_width
         self.parameters, self.macs = count_parameters(model), count_macs(model)
         # Convolutions on CPUs and on tensor cores are faster with channels last.
-        self._model = model.eval().to(self._device, memory_format=torch.channels_last)
+        # Batch norms cost a tenth of the time and, folded away, nothing.
+        self._model = fold_batch_norms(model).to(self._device, memory_format=torch.channels_last)
         self._half = precision == "bfloat16"
         self.seconds: list[float] = []
 
