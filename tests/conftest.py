@@ -15,7 +15,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real photographs in the raw layouts, kept beside the checkout; the test skips without them."""
+    """Real photographs in the raw layouts, beside the checkout; the test skips without them."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs real photographs in {folder}")

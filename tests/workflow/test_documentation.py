@@ -1,0 +1,58 @@
+"""The generated parts of the documentation are those that the code would write."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documentation import config_table, replaced, rule_graph
+
+MERMAID = """
+flowchart TB
+	id0[all]
+	id1[index]
+	id2[kitti]
+	id3[train]
+	id1 --> id2
+	id1 --> id3
+	id2 --> id3
+	id3 --> id0
+"""
+
+
+def test_documents_are_up_to_date(repository):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "scripts/documentation.py", "--check"],
+        cwd=repository,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}run python scripts/documentation.py"
+
+
+def test_graph_leaves_out_edges_that_a_longer_way_implies():
+    lines = rule_graph(MERMAID).splitlines()
+    assert lines == ["flowchart TD", "    index --> kitti", "    kitti --> train"]
+
+
+def test_table_names_nested_keys_with_their_values():
+    schema = {
+        "$defs": {"count": {"type": "integer", "minimum": 1}},
+        "properties": {
+            "train": {
+                "type": "object",
+                "properties": {"epochs": {"$ref": "#/$defs/count", "description": "passes"}},
+            }
+        },
+    }
+    table = config_table(schema, {"train": {"epochs": 3}})
+    assert "| `train.epochs` | integer, at least 1 | `3` | passes |" in table
+
+
+def test_document_without_marks_is_refused():
+    with pytest.raises(ValueError, match="no <!-- rule graph -->"):
+        replaced("text", "rule graph", "block")
