@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import pixels, tables
 from datasets.errors import DatasetError
@@ -53,8 +54,7 @@ class Task:
     image_sha256: str = ""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A line of the journal; `*_state` is a file's size and time of last change."""
 
     name: str
@@ -142,7 +142,7 @@ def convert(
             writer = csv.writer(file, lineterminator="\n")
             for entry in log.progress(results, len(pending), f"{dataset}: images"):
                 done[entry.name] = entry
-                writer.writerow(astuple(entry))
+                writer.writerow(entry)
                 if entry.error:
                     log.to_file(f"bad: {dataset}: {entry.name}: {entry.error}")
     except BaseException:
@@ -186,12 +186,15 @@ def _picture(task: Task, settings: Settings) -> bytes:
 
 def _put(path: Path, data: bytes) -> str:
     """Write a file whole or not at all; its sha256."""
-    part = path.with_name(path.name + ".part")
+    part = f"{path}.part"
     try:
-        part.write_bytes(data)
+        with open(part, "wb") as file:  # noqa: PTH123 - half the time of a Path's
+            file.write(data)
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or part  # write() does not name its file
+        Path(part).unlink(missing_ok=True)
         raise
     return hashlib.sha256(data).hexdigest()
 
@@ -240,7 +243,7 @@ def _read_journal(path: Path, digest: str) -> dict[str, Entry]:
     if not rows or rows[0] != [digest]:
         return {}
     # A kill can leave half a line at the end.
-    whole = (row for row in rows[1:] if len(row) == len(Entry.__match_args__))
+    whole = (row for row in rows[1:] if len(row) == len(Entry._fields))
     return {row[0]: Entry(*row) for row in whole}
 
 
@@ -248,7 +251,7 @@ def _write_journal(path: Path, digest: str, entries: Sequence[Entry]) -> None:
     with tables.replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([digest])
-        writer.writerows(astuple(entry) for entry in entries)
+        writer.writerows(entries)
 
 
 def _manifest(

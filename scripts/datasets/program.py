@@ -26,9 +26,10 @@ REMEDIES = {
 class Log:
     """Lines for a log file, and for stderr too."""
 
-    def __init__(self, path: str | Path | None) -> None:
-        """Open `path` anew; None logs to stderr alone."""
+    def __init__(self, path: str | Path | None, echo: bool = True) -> None:
+        """Open `path` anew; None logs to stderr alone. Without `echo`, stderr is left alone."""
         self._file = None
+        self._echo = echo
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115
@@ -36,7 +37,8 @@ class Log:
     def __call__(self, line: str) -> None:
         """Write a line to both."""
         self.to_file(line)
-        tqdm.write(_printable(line), file=sys.stderr)
+        if self._echo:
+            tqdm.write(_printable(line), file=sys.stderr)
 
     def to_file(self, line: str) -> None:
         """Write a line to the log file only."""
@@ -48,10 +50,13 @@ class Log:
         if self._file:
             self._file.close()
 
+    def _shows_bar(self) -> bool:
+        return self._echo and sys.stderr.isatty()
+
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Pass `items` on, with a bar on a terminal and a line every so often in the log file."""
         last = time.monotonic()
-        bar = tqdm(items, total=total, desc=what, unit="image", disable=not sys.stderr.isatty())
+        bar = tqdm(items, total=total, desc=what, unit="image", disable=not self._shows_bar())
         for done, item in enumerate(bar, start=1):
             yield item
             if time.monotonic() - last >= LOG_INTERVAL_S:

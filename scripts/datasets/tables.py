@@ -61,7 +61,9 @@ def replacing(path: str | Path) -> Iterator[TextIO]:
         with part.open("w", encoding="utf-8", newline="") as file:
             yield file
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(part)  # write() does not name its file
         part.unlink(missing_ok=True)
         raise
 

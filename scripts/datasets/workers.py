@@ -18,7 +18,7 @@ PARENT_CHECK_S = 1.0
 
 @contextmanager
 def mapped(
-    function: Callable[[Item], Result], items: Sequence[Item], processes: int, chunk: int = 8
+    function: Callable[[Item], Result], items: Sequence[Item], processes: int, chunk: int = 16
 ) -> Iterator[Iterator[Result]]:
     """Results of `function` for `items`, in any order, as they come.
 

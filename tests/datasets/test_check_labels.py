@@ -45,6 +45,14 @@ def test_the_sheet_is_written_whole(kitti, log, suffix):
     assert list(output.parent.iterdir()) == [output]
 
 
+def test_a_dataset_without_chosen_images_has_a_sheet_too(kitti, log):
+    (kitti / "kaggle.manifest.csv").write_text("name,image_sha256,label_sha256,error\n")
+    output = kitti / "out/kaggle.jpg"
+    write_sheet(kitti / "kaggle.manifest.csv", output, CLASSES, "kaggle", log)
+    with Image.open(output) as image:
+        assert image.size == (480, 34 + 44 + 6)
+
+
 def test_images_with_an_error_are_left_out(kitti):
     assert chosen_names(kitti / "kaggle.manifest.csv") == ["00-a", "11-b"]
 

@@ -183,17 +183,16 @@ def test_too_many_corrupt_images_stop_the_run(chosen, tmp_path, log):
 
 def test_a_full_disk_leaves_nothing_half_written(chosen, tmp_path, log, monkeypatch):
     paths, folder = chosen(["a", "b", "c", "d"]), tmp_path / "kitti"
-    write = Path.write_bytes
-    written = []
+    replace = os.replace
+    replaced = []
 
-    def until_full(path, data):
-        written.append(path)
-        if len(written) > 5:
-            write(path, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return write(path, data)
+    def until_full(source, target):
+        replaced.append(target)
+        if len(replaced) > 1 + 5:  # the journal, then five files
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+        replace(source, target)
 
-    monkeypatch.setattr(Path, "write_bytes", until_full)
+    monkeypatch.setattr(os, "replace", until_full)
     with pytest.raises(OSError, match="No space left"):
         run(paths, folder, log)
     assert not [name for name in states(folder) if name.endswith(".part")]
@@ -202,6 +201,32 @@ def test_a_full_disk_leaves_nothing_half_written(chosen, tmp_path, log, monkeypa
     assert "2 up to date, 2 to convert" in log.text()
     assert len(rows) == 4
     assert len(states(folder)) == 8
+
+
+def test_a_write_that_the_system_cuts_short_is_no_file(chosen, tmp_path, repository):
+    """A limit on the size of files makes write() stop in the middle, as a full disk does."""
+    root, selection = chosen(["a", "b"])
+    folder = tmp_path / "kitti"
+    code = textwrap.dedent(f"""
+        import resource, sys; sys.path.insert(0, {str(repository / "scripts")!r})
+        from pathlib import Path
+        from datasets.conversion import Settings, convert, tasks_of
+        from datasets.program import reported
+        settings = Settings(960, 544, 90)
+        tasks = tasks_of("kaggle", {str(selection)!r}, {str(root)!r}, settings)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        with reported(None) as log:
+            convert("kaggle", tasks, Path({str(folder)!r}), settings, 0.5, log, 1)
+    """)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {folder}/images/")
+    assert last.endswith("-kaggle-a.jpg.part: File too large")
+    assert "Traceback" not in result.stderr
+    assert states(folder) == {}
 
 
 def test_a_journal_cut_off_in_a_line_loses_that_line_only(chosen, tmp_path, log):
