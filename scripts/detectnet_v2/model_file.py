@@ -41,11 +41,12 @@ _ENCRYPTED = {".tlt", ".etlt"}
 class Stored:
     """The content of a model file.
 
-    `weights[layer][name]` are float32 arrays with Keras's names, kernels in HWIO order.
+    `weights[layer][name]` are float32 arrays with Keras's names, kernels in HWIO order; `config`
+    is the text of `model_config`, if there is one.
     """
 
     weights: dict[str, dict[str, np.ndarray]]
-    graph: StoredGraph | None
+    config: str | None
     class_names: tuple[str, ...] | None
 
 
@@ -120,14 +121,15 @@ def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> Det
     """
     path = Path(path)
     stored = _read(path)
-    architecture, widths = _architecture(stored, path)
+    graph = _graph(stored, path)
+    architecture, widths = _architecture(stored, graph, path)
     _check_classes(stored, architecture.num_classes, classes, path)
-    if stored.graph is None or stored.graph.input_size is None:
+    if graph is None or graph.input_size is None:
         raise DetectNetError(
             f"{path} does not say the network's input size: it holds weights without a graph; "
             "use it as model_config.pretrained_model_file with load_graph: false"
         )
-    height, width = stored.graph.input_size
+    height, width = graph.input_size
     model = DetectNetV2(
         architecture.num_layers,
         architecture.num_classes,
@@ -141,7 +143,7 @@ def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> Det
     )
     for name, module, slots in _weighted(model):
         if isinstance(module, nn.BatchNorm2d):
-            module.eps = stored.graph.epsilons.get(name, module.eps)
+            module.eps = graph.epsilons.get(name, module.eps)
         tensors = _tensors(stored.weights[name], slots, f"{path}: layer {name}")
         for slot, value in tensors.items():
             target = getattr(module, slot)
@@ -289,20 +291,28 @@ def _read_content(file: h5py.File, path: Path) -> Stored:
         for name, kind in zip(stored, kinds, strict=True):
             layer = name.split("/")[-2] if nested else group_name
             weights.setdefault(layer, {})[kind] = np.asarray(group[name], dtype=np.float32)
-    graph = None
-    if "model_config" in file.attrs:
-        try:
-            config = json.loads(_text(file.attrs["model_config"]))
-        except ValueError as error:
-            raise DetectNetError(f"{path}: model_config is not JSON ({error})") from error
-        graph = read_config(config, str(path))
-    class_names = None
-    if _CLASS_NAMES in file.attrs:
-        class_names = tuple(_names(file.attrs[_CLASS_NAMES]))
-    return Stored(weights, graph, class_names)
+    config = file.attrs.get("model_config")
+    class_names = file.attrs.get(_CLASS_NAMES)
+    return Stored(
+        weights,
+        None if config is None else _text(config),
+        None if class_names is None else tuple(_names(class_names)),
+    )
 
 
-def _architecture(stored: Stored, path: Path) -> tuple[Architecture, dict[str, int]]:
+def _graph(stored: Stored, path: Path) -> StoredGraph | None:
+    if stored.config is None:
+        return None
+    try:
+        config = json.loads(stored.config)
+    except ValueError as error:
+        raise DetectNetError(f"{path}: model_config is not JSON ({error})") from error
+    return read_config(config, str(path))
+
+
+def _architecture(
+    stored: Stored, graph: StoredGraph | None, path: Path
+) -> tuple[Architecture, dict[str, int]]:
     missing = [head for head in HEADS if "kernel" not in stored.weights.get(head, {})]
     if missing:
         raise DetectNetError(
@@ -312,7 +322,7 @@ def _architecture(stored: Stored, path: Path) -> tuple[Architecture, dict[str, i
     num_classes = stored.weights[COVERAGE_HEAD]["kernel"].shape[-1]
     architecture = identify(
         set(stored.weights),
-        use_pooling=stored.graph is not None and stored.graph.use_pooling,
+        use_pooling=graph is not None and graph.use_pooling,
         num_classes=num_classes,
     )
     if architecture is None:

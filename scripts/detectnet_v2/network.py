@@ -143,8 +143,7 @@ class OnnxNetwork:
         self._input = self._session.get_inputs()[0]
         batch, _, self.height, self.width = self._input.shape
         self._batch = batch if isinstance(batch, int) else None
-        self.parameters = sum(math.prod(item.dims) for item in graph.initializer)
-        self.macs = _count_macs(graph)
+        self.parameters, self.macs = _count(graph)
         self.seconds: list[float] = []
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,15 +165,20 @@ class OnnxNetwork:
         return bbox, cov
 
 
-def _count_macs(graph) -> int:
-    """Return the multiply-accumulates of an ONNX graph's convolutions for one image."""
-    weights = {item.name: item.dims for item in graph.initializer}
+def _count(graph) -> tuple[int, int]:
+    """Return the weights of an ONNX graph's convolutions, and their MACs for one image."""
+    weights = {item.name: math.prod(item.dims) for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            # An INT8 kernel becomes the convolution's only here.
+            weights[node.output[0]] = weights[node.input[0]]
     extents = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.output)
     }
-    return sum(
-        math.prod(weights[node.input[1]]) * math.prod(extents[node.output[0]][2:])
-        for node in graph.node
-        if node.op_type == "Conv"
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    parameters = sum(weights[name] for node in convolutions for name in node.input[1:])
+    macs = sum(
+        weights[node.input[1]] * math.prod(extents[node.output[0]][2:]) for node in convolutions
     )
+    return parameters, macs

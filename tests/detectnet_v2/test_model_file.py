@@ -364,6 +364,19 @@ def test_heads_of_a_whole_model_are_not_taken_over(stored):
     assert torch.equal(model.output_bbox.weight, head)
 
 
+def test_graph_of_a_pretrained_classifier_does_not_matter(stored):
+    trained, path = stored
+
+    def change(file):
+        text = file.attrs["model_config"]
+        file.attrs["model_config"] = text.replace('"Add"', '"GlobalAveragePooling2D"')
+
+    edit(path, change)
+    model = DetectNetV2(10, 2, **SMALL)
+    assert len(load_pretrained(model, path).matched) == 26
+    assert torch.equal(model.conv1.weight, trained.conv1.weight)
+
+
 def test_layers_of_another_shape_are_skipped_and_counted(stored):
     trained, path = stored
     model = DetectNetV2(10, 2, widths={"block_1a_conv_1": 8}, **SMALL)
