@@ -175,27 +175,21 @@ def native_options(training, teacher=()):
     """The native toolkit's section of a spec; empty under every other toolkit."""
     if config["toolkit"] != "native":
         return {}
-    options = {
-        key: value for key, value in training["native"].items() if key != "distillation"
-    }
+    options = training["native"] | {"cache_directory": in_results("<results>/cache")}
     for path in teacher:
-        options["distillation"] = {"teacher_model_file": in_results(path)} | training[
-            "native"
-        ]["distillation"]
+        options["distillation"] = training["distill"] | {
+            "teacher_model_file": in_results(path)
+        }
     return options
 
 
-def distils():
-    """Whether retraining also learns from the unpruned model's outputs."""
-    return (
-        config["toolkit"] == "native"
-        and RETRAIN["native"].get("distillation", {}).get("weight", 0) > 0
-    )
-
-
 def teacher_file():
-    """The model that retraining learns from, if it does."""
-    return [f"<results>/unpruned/weights/{MODEL}"] if distils() else []
+    """The model that retraining also learns from, if it does."""
+    is_distilled = (
+        config["toolkit"] == "native"
+        and RETRAIN.get("distill", {}).get("weight", 0) > 0
+    )
+    return [f"<results>/unpruned/weights/{MODEL}"] if is_distilled else []
 
 
 def data_source(subset="fold0"):

@@ -144,6 +144,10 @@ def _check_relations(config: dict[str, Any]) -> None:
                 f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
                 f"{rate['annealing']:g} begins"
             )
+    if "distill" in config["train"]:
+        raise ConfigError(
+            "train.distill: there is no model to learn from yet; set retrain.distill instead"
+        )
     names = [f"{threshold:g}" for threshold in config["prune"]["thresholds"]]
     if len(set(names)) < len(names):
         raise ConfigError(f"prune.thresholds: {names} are not all different to six digits")

@@ -68,6 +68,13 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("train.pretrained", {"source": "file"}, "train.pretrained: path is missing"),
         ("train.pretrained", {"source": "url", "url": "https://x/y.pth"}, "sha256 is missing"),
         ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
+        ("train.distill", {"weight": 1.0}, "set retrain.distill instead"),
+        (
+            "train.native.ema_decy",
+            0.9,
+            "train.native.ema_decy: unknown key; did you mean ema_decay",
+        ),
+        ("deploy.devices.nano.precision", "int8", "deploy.devices.nano.precision"),
     ],
 )
 def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected):
