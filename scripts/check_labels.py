@@ -45,7 +45,7 @@ def sheet(
     cells = [
         cell(folder, name, colours, font)
         for name in log.progress(names, len(names), "contact sheet")
-    ]
+    ] or [empty_cell("no image was chosen", font)]
     width, height = cells[0].size
     columns = min(COLUMNS, len(cells))
     head = 2 * FONT_SIZE + 2 * MARGIN
@@ -98,12 +98,20 @@ def cell(
     return page
 
 
+def empty_cell(text: str, font: ImageFont.ImageFont) -> Image.Image:
+    """A cell with a text in the place of an image."""
+    page = Image.new("RGB", (CELL_WIDTH, 4 * FONT_SIZE), PAPER)
+    ImageDraw.Draw(page).text((0, FONT_SIZE), text, INK, font)
+    return page
+
+
 def chosen_names(manifest: str | Path) -> list[str]:
-    """The first images of a manifest; names start with a hash, so these are a fair sample."""
+    """The first images of a manifest; names start with a hash, so these are a fair sample.
+
+    None where `category_limit` was full before the dataset's turn came.
+    """
     rows = tables.read(manifest, tables.MANIFEST)
     names = [row["name"] for row in rows if not row["error"]]
-    if not names:
-        raise DatasetError(f"{manifest} lists no converted image")
     return names[: COLUMNS * ROWS]
 
 

@@ -31,12 +31,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photographs beside each other; `columns` is the least width of one in CSS pixels."""
+    """Photographs beside each other, each at least `minimum_width` CSS pixels wide.
+
+    `is_detailed`: on a phone they keep a readable size and scroll sideways.
+    """
 
     title: str
     caption: str
     pictures: Sequence[Picture]
     minimum_width: int = 260
+    is_detailed: bool = False
     kind: str = "gallery"
 
 
@@ -87,8 +91,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """Which columns hold nothing but numbers and dashes."""
         return [
-            any(cell[:1].isdigit() or cell[:1] in "+−-." for cell in column if cell)
-            and all(not cell or cell[0] in "0123456789+−-.–—≈<>" for cell in column)
+            any(column) and all(not cell or cell[0] in "0123456789+−-.–" for cell in column)
             for column in zip(*self.rows, strict=True)
         ]
 

@@ -23,8 +23,10 @@ addEventListener("load", () => {
   const found = {
     width: innerWidth,
     page: document.documentElement.scrollWidth,
-    pictures: [...document.images].map(image =>
-      ({inside: inside(image.getBoundingClientRect()), pixels: image.naturalWidth})),
+    pictures: [...document.images].map(image => ({
+      inside: inside(image.closest("figure").getBoundingClientRect()),
+      pixels: image.naturalWidth,
+    })),
     figures: [...document.querySelectorAll("svg")].map(svg => {
       const frame = svg.getBoundingClientRect();
       const scale = frame.width / svg.viewBox.baseVal.width;

@@ -117,6 +117,7 @@ def test_table_knows_its_numbers_and_repeats():
         "t", ("a", "b", "c"), [("x", "1", "u"), ("x", "−2.5", "u"), ("x", "–", "v"), ("y", "", "v")]
     )
     assert table.numeric == [False, True, False]
+    assert Table("t", ("a", "b"), [("–", ""), ("", "")]).numeric == [True, False]
     assert [row[0] for row in table.shown] == ["x", "", "", "y"]
     assert [row[2] for row in table.shown] == ["u", "u", "v", "v"]
 

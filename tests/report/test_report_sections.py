@@ -174,7 +174,7 @@ def test_equal_schedules_share_a_line(full_run):
     curves, _ = training.read_curves(results(full_run))
     curves["retrained/0.5"] = curves["retrained/0.5"].assign(learning_rate=0.1)
     lines = training.learning_rate(curves).axes[0].lines
-    assert [line.get_label() for line in lines] == ["unpruned, 0.6, 0.7", "pruned 0.5"]
+    assert [line.get_label() for line in lines] == ["unpruned, pruned 0.6, 0.7", "pruned 0.5"]
 
 
 def test_training_without_any_validation(run, folder):

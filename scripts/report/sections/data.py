@@ -280,6 +280,7 @@ def face_heights_by_dataset(
             alpha=0.85,
         )
         _height_axis(axes, edges, least)
+        axes.set_ylim(0, 1.45 * axes.get_ylim()[1])
         axes.set_yticks([])
         axes.text(0.012, 0.97, dataset, transform=axes.transAxes, va="top", fontweight="bold")
         axes.text(

@@ -25,7 +25,7 @@ def section(results: Results) -> Section:
     blocks: list[Block] = []
     if pictures:
         blocks.append(
-            Gallery("Converted images with their labels", "", pictures, minimum_width=420)
+            Gallery("Converted images with their labels", "", pictures, 420, is_detailed=True)
         )
     if missing:
         what = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"

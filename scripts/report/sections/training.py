@@ -126,7 +126,11 @@ def learning_rate(curves: Mapping[str, pd.DataFrame]) -> Drawing:
             schedules.append(([run], steps))
     colours = run_colours(list(curves))
     for runs, steps in schedules:
-        label = ", ".join(run_label(run) for run in runs).replace(", pruned", ",")
+        # "pruned 0.5, 0.6" says once what both are.
+        names = [run_label(run) for run in runs]
+        label = ", ".join(names).replace(", pruned ", ", ")
+        if names[0] == "unpruned":
+            label = label.replace(", ", ", pruned ", 1)
         axes.plot(steps["epoch"], steps["learning_rate"], color=colours[runs[0]], label=label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_ylim(bottom=0)
