@@ -22,7 +22,7 @@ from datasets.tables import unescape
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 # A file name may have 255 bytes on most file systems; .jpg.part and a suffix have to fit.
-MAX_STEM = 180
+MAX_STEM = 150
 # Beyond this share of images lost to corrupt bodies the border is only kept where it was.
 MAX_LOST_FRACTION = 0.05
 SALTS = 20
@@ -59,13 +59,17 @@ def unique_stems(images: Sequence[str], images_folder: str) -> list[str]:
     """
     stems = [safe_stem(image, images_folder) for image in images]
     # Some file systems do not tell capitals from small letters.
-    uses = Counter(stem[:MAX_STEM].lower() for stem in stems)
-    return [
-        stem
-        if uses[stem.lower()] == 1 and len(stem) <= MAX_STEM
-        else f"{stem[:MAX_STEM]}_{hashlib.sha256(image.encode()).hexdigest()[:10]}"
-        for stem, image in zip(stems, images, strict=True)
-    ]
+    uses = Counter(stem.lower() for stem in stems)
+    for digits in (10, 64):
+        unique = [
+            stem
+            if uses[stem.lower()] == 1 and len(stem) <= MAX_STEM
+            else f"{stem[:MAX_STEM]}_{hashlib.sha256(image.encode()).hexdigest()[:digits]}"
+            for stem, image in zip(stems, images, strict=True)
+        ]
+        if len({stem.lower() for stem in unique}) == len(unique):
+            return unique
+    raise DatasetError(f"two of these images have one name: {', '.join(sorted(images)[:5])} ...")
 
 
 @dataclass(frozen=True)

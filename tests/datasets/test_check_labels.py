@@ -75,3 +75,10 @@ def test_an_unknown_class_is_named(kitti, log):
     (kitti / "labels/00-a.txt").write_text(label_line("hat", (1, 2, 3, 4)))
     with pytest.raises(DatasetError, match="00-a: class hat is none of mask, no-mask"):
         sheet(["00-a"], kitti, CLASSES, "kaggle", log)
+
+
+def test_a_dataset_of_which_nothing_was_chosen_has_a_sheet_that_says_so(kitti, log):
+    tables.write(kitti / "fddb.manifest.csv", tables.MANIFEST, [])
+    write_sheet(kitti / "fddb.manifest.csv", kitti / "fddb.png", CLASSES, "fddb", log)
+    with Image.open(kitti / "fddb.png") as image:
+        assert len(image.getcolors(1 << 16)) > 4

@@ -224,7 +224,7 @@ def test_a_write_that_the_system_cuts_short_is_no_file(chosen, tmp_path, reposit
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"error: {folder}/images/")
-    assert last.endswith("-kaggle-a.jpg.part: File too large")
+    assert last.endswith("-kaggle-b.jpg.part: File too large")
     assert "Traceback" not in result.stderr
     assert states(folder) == {}
 

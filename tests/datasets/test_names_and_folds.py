@@ -44,6 +44,8 @@ def test_long_names_fit_a_file_system():
     images = ["x" * 240 + "1.jpg", "x" * 240 + "2.jpg", "y" * 240 + ".jpg"]
     stems = unique_stems(images, ".")
     assert len(set(stems)) == 3
+    with pytest.raises(DatasetError, match="two of these images have one name"):
+        unique_stems(["a.jpg", "a.jpg"], ".")
     assert max(map(len, stems)) <= MAX_STEM + 11
 
 
