@@ -1,6 +1,7 @@
 """Fixtures for the tests of the detectnet_v2 package."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,18 @@ from detectnet_v2 import objectives
 from detectnet_v2.model import DetectNetV2
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def quiet_afterwards() -> Iterator[None]:
+    """Take away the log handler that the command line leaves, on a stream that pytest closes."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    for handler in list(root.handlers):
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture
