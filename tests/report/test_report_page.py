@@ -175,6 +175,7 @@ def test_empty_results_folder_gives_a_page_that_says_what_to_run(report_config, 
         ),
         ("tfrecords/train/*", "examples", "tfrecords/train", "all"),
         ("deepstream/*/*/parity.json", "deployment", "deepstream/…/parity.json", "all"),
+        ("export/*/clustering.json", "deployment", "export/…/clustering.json", "all"),
         ("deployed/local/benchmark.json", "deployment", "deployed/local", "deploy_local"),
     ],
 )

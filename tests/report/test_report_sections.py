@@ -8,7 +8,16 @@ import pytest
 from matplotlib.colors import to_hex
 from report.drawing import FigureFolder, class_colours, style
 from report.results import Results, run_label
-from report.sections import accuracy, data, deployment, labels, provenance, pruning, training
+from report.sections import (
+    accuracy,
+    data,
+    deployment,
+    export,
+    labels,
+    provenance,
+    pruning,
+    training,
+)
 
 CLASSES = ["mask", "no-mask"]
 COUNTS = pd.DataFrame(
@@ -324,11 +333,25 @@ def test_published_points_are_those_of_the_same_board(full_run):
 
 
 def test_parity_gives_equal_cases_one_row(full_run):
-    table = deployment.parity_block(results(full_run))
+    table = export.parity_table(results(full_run))
     assert [row[0] for row in table.rows] == ["unpruned", "chosen"]
     assert table.rows[0][1:4] == ("81.42", "82.24", "82.22")
     assert table.rows[0][-1] == "local gpu, nano gpu, xavier_nx dla0, xavier_nx gpu"
     assert table.rows[0][6] == "−0.02"
+
+
+def test_clustering_tables(full_run):
+    effect, numbers = export.clustering_tables(results(full_run))
+    assert [row[:3] for row in effect.rows[:3]] == [
+        ["unpruned", "nvinfer's defaults", "71.92"],
+        ["unpruned", "NMS as tuned, in the configs", "82.22"],
+        ["unpruned", "DBSCAN as tuned", "81.72"],
+    ]
+    assert effect.marked == [1, 4]
+    assert numbers.columns[2] == "pre-cluster-threshold"
+    assert numbers.rows[0] == [
+        *("unpruned", "mask", "0.34", "0.34", "0.45", "50", "91.00", "85.00"),
+    ]
 
 
 def test_benchmark_without_cases(run, folder):

@@ -12,9 +12,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from report.blocks import Block, Missing, Section, Table, parts
 from report.drawing import PAPER, THEIRS, FigureFolder, canvas, legend_below, place_labels
-from report.errors import NotThereYet
 from report.results import Results
-from report.sections.accuracy import percent, signed
+from report.sections import export
+from report.sections.accuracy import percent
 
 ENGINE_COLOURS = {"gpu": "#3f86d8", "dla0": "#8b63d6", "dla1": "#c9559d"}
 OTHER_ENGINE = "#2a9d9d"
@@ -22,9 +22,12 @@ MODEL_LINES = {"unpruned": (0, (3, 2)), "chosen": "-"}
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
-    """What is known of the exported models, from deepstream/ and deployed/."""
+    """What is known of the exported models, from export/, deepstream/ and deployed/."""
     benchmarks = read_benchmarks(results)
-    blocks = parts(("Accuracy through the DeepStream configs", lambda: parity_block(results)))
+    blocks = parts(
+        ("Accuracy through the DeepStream configs", lambda: export.parity_table(results)),
+        ("Clustering on the device", lambda: export.clustering_tables(results)),
+    )
     if any(one["cases"] for one in benchmarks):
         blocks += benchmark_blocks(benchmarks, results, folder)
     measured = {one["device"] for one in benchmarks}
@@ -286,44 +289,3 @@ def _some(value: float | None) -> float | None:
 
 def _unit(value: float | None, unit: str) -> str:
     return "–" if pd.isna(value) else f"{value:.1f} {unit}"
-
-
-def parity_block(results: Results) -> Table:
-    """mAP of each model by the toolkit and through the rendered configs; cases that came out the
-    same share a row."""
-    files = sorted((results.root / "deepstream").glob("*/*/parity.json"))
-    if not files:
-        raise NotThereYet("deepstream/…/parity.json", results.command())
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for file in files:
-        parity = results.document(file.relative_to(results.root).as_posix())
-        model, _, engine = file.parent.name.partition("-")
-        toolkit, desk = parity["toolkit"], parity["deepstream"]
-        own = parity.get("toolkit_own_clustering") or {}
-        key = (
-            model,
-            percent(own.get("mAP")),
-            percent(toolkit["mAP"]),
-            percent(desk["mAP"]),
-            *(percent(desk["average_precision"].get(name)) for name in results.classes),
-            signed(-parity["drop"]),
-            f"{100 * parity['agreement']['share_of_images']:.1f}",
-            "yes" if parity["passed"] else "no",
-        )
-        rows.setdefault(key, []).append(f"{file.parents[1].name} {engine}")
-    limit = results.config["export"]["max_parity_drop"]
-    return Table(
-        "The same model in the toolkit and in DeepStream",
-        (
-            *("model", "toolkit, DBSCAN", "toolkit, NMS", "DeepStream configs"),
-            *results.classes,
-            *("change", "% of images agree", "passed", "rendered for"),
-        ),
-        [
-            (*key, ", ".join(devices))
-            for key, devices in sorted(rows.items(), key=lambda row: row[0][0] != "unpruned")
-        ],
-        "mAP on fold 0, percent. DeepStream configs: the files that go to the device, run "
-        "here in FP32 on the exported model with nvinfer's NMS; the toolkit with the same "
-        f"clustering. At most export.max_parity_drop = {limit:g} points may be lost.",
-    )

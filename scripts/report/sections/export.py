@@ -1,0 +1,105 @@
+"""Tables on what export, clustering and the DeepStream configs do to a model's accuracy."""
+
+from report.blocks import Table
+from report.errors import NotThereYet
+from report.results import Results
+from report.sections.accuracy import percent, signed
+
+SETTINGS = {
+    "nvinfer_defaults": "nvinfer's defaults",
+    "tuned": "NMS as tuned, in the configs",
+    "tuned_dbscan": "DBSCAN as tuned",
+}
+
+
+def parity_table(results: Results) -> Table:
+    """mAP of each model by the toolkit and through the rendered configs; cases that came out the
+    same share a row."""
+    files = sorted((results.root / "deepstream").glob("*/*/parity.json"))
+    if not files:
+        raise NotThereYet("deepstream/…/parity.json", results.command())
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        parity = results.document(file.relative_to(results.root).as_posix())
+        model, _, engine = file.parent.name.partition("-")
+        toolkit, desk = parity["toolkit"], parity["deepstream"]
+        own = parity.get("toolkit_own_clustering") or {}
+        key = (
+            model,
+            percent(own.get("mAP")),
+            percent(toolkit["mAP"]),
+            percent(desk["mAP"]),
+            *(percent(desk["average_precision"].get(name)) for name in results.classes),
+            signed(-parity["drop"]),
+            f"{100 * parity['agreement']['share_of_images']:.1f}",
+            "yes" if parity["passed"] else "no",
+        )
+        rows.setdefault(key, []).append(f"{file.parents[1].name} {engine}")
+    limit = results.config["export"]["max_parity_drop"]
+    return Table(
+        "The same model in the toolkit and in DeepStream",
+        (
+            *("model", "toolkit, DBSCAN", "toolkit, NMS", "DeepStream configs"),
+            *results.classes,
+            *("change", "% of images agree", "passed", "rendered for"),
+        ),
+        [
+            (*key, ", ".join(devices))
+            for key, devices in sorted(rows.items(), key=lambda row: row[0][0] != "unpruned")
+        ],
+        "mAP on fold 0, percent. DeepStream configs: the files that go to the device, run "
+        "here in FP32 on the exported model with nvinfer's NMS; the toolkit with the same "
+        f"clustering. At most export.max_parity_drop = {limit:g} points may be lost.",
+    )
+
+
+def clustering_tables(results: Results) -> list[Table]:
+    """What nvinfer's clustering makes of the same network outputs, and the numbers found for it.
+
+    Raises NotThereYet where no model has been tuned.
+    """
+    files = sorted((results.root / "export").glob("*/clustering.json"), reverse=True)
+    if not files:
+        raise NotThereYet("export/…/clustering.json", results.command())
+    effects: list[list[str]] = []
+    numbers: list[list[str]] = []
+    keys: list[str] = []
+    marked = []
+    for file in files:
+        model = file.parent.name
+        found = results.document(file.relative_to(results.root).as_posix())
+        for setting, title in SETTINGS.items():
+            if setting == "tuned":
+                marked.append(len(effects))
+            values = found["fold0"][setting]
+            effects.append(
+                [
+                    model,
+                    title,
+                    percent(values["mAP"]),
+                    *(percent(values["average_precision"].get(n)) for n in results.classes),
+                    percent(found["val"][setting]["mAP"]) if "val" in found else "–",
+                ]
+            )
+        for name, values in found["classes"].items():
+            keys = keys or list(values)
+            tuned = found["fold0"]["tuned"]
+            shares = (100 * tuned[share][name] for share in ("precision", "recall"))
+            numbers.append(
+                [model, name, *(f"{values[key]:g}" for key in keys), *map(percent, shares)]
+            )
+    return [
+        Table(
+            "The same network outputs under nvinfer's clustering",
+            ("model", "clustering", "mAP %", *results.classes, "mAP %, val split"),
+            effects,
+            "On fold 0 and, last, on the val split, which the numbers were not tuned on.",
+            marked,
+        ),
+        Table(
+            "Clustering in the DeepStream configs",
+            ("model", "class", *keys, "precision %", "recall %"),
+            numbers,
+            "Precision and recall of all boxes that a device shows, on fold 0.",
+        ),
+    ]
