@@ -19,8 +19,8 @@ from detectnet_v2.keras_config import (
     identify,
     keras_order,
     model_config,
-    read_config,
 )
+from detectnet_v2.keras_file import CLASS_NAMES, Stored, read_keras_file, stored_graph
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.torchvision_weights import is_torch_file, read_torchvision
 
@@ -33,21 +33,6 @@ _BATCH_NORM = {
     "moving_variance": "running_var",
 }
 _NEUTRAL = {"bias": 0, "beta": 0, "gamma": 1}
-_CLASS_NAMES = "class_names"
-_ENCRYPTED = {".tlt", ".etlt"}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The content of a model file.
-
-    `weights[layer][name]` are float32 arrays with Keras's names, kernels in HWIO order; `config`
-    is the text of `model_config`, if there is one.
-    """
-
-    weights: dict[str, dict[str, np.ndarray]]
-    config: str | None
-    class_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -120,8 +105,8 @@ def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> Det
         DetectNetError: for a file that cannot be read, is another network, or has other classes.
     """
     path = Path(path)
-    stored = _read(path)
-    graph = _graph(stored, path)
+    stored = read_keras_file(path)
+    graph = stored_graph(stored, path)
     architecture, widths = _architecture(stored, graph, path)
     _check_classes(stored, architecture.num_classes, classes, path)
     if graph is None or graph.input_size is None:
@@ -175,7 +160,7 @@ def load_pretrained(model: DetectNetV2, path: str | Path) -> PretrainedReport:
     if path.is_file() and is_torch_file(path):
         weights = read_torchvision(path, model.architecture)
     else:
-        weights = _read(path).weights
+        weights = read_keras_file(path).weights
     matched, mismatched, absent = [], [], []
     names = set()
     for name, module, slots in _weighted(model):
@@ -226,7 +211,7 @@ def _write(file: h5py.File, model: DetectNetV2) -> None:
     _text_attribute(file, "backend", BACKEND)
     _text_attribute(file, "model_config", json.dumps(config))
     if model.class_names is not None:
-        file.attrs[_CLASS_NAMES] = np.array([name.encode() for name in model.class_names])
+        file.attrs[CLASS_NAMES] = np.array([name.encode() for name in model.class_names])
     group = file.create_group("model_weights")
     order = keras_order(model.layers)
     group.attrs["layer_names"] = np.array([layer.name.encode() for layer in order])
@@ -253,61 +238,6 @@ def _text_attribute(node: h5py.Group, name: str, text: str) -> None:
     # Variable-length bytes: Keras 2.2.4 calls .decode() on it, and a fixed-length string stops
     # at 64 KiB.
     node.attrs.create(name, text.encode(), dtype=h5py.string_dtype("ascii"))
-
-
-def _read(path: Path) -> Stored:
-    if not path.is_file():
-        raise DetectNetError(f"no model file at {path}: train first, or correct the path")
-    if not h5py.is_hdf5(path):
-        remedy = (
-            "it is encrypted; convert it to .hdf5 with TAO 5 and its key"
-            if path.suffix in _ENCRYPTED
-            else "give a model written by this toolkit or by TAO 5"
-        )
-        raise DetectNetError(f"{path} is not a Keras HDF5 file: {remedy}")
-    try:
-        with h5py.File(path, "r") as file:
-            return _read_content(file, path)
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DetectNetError(
-            f"{path} is damaged or incomplete ({_first_line(error)}): copy or train it again"
-        ) from error
-
-
-def _read_content(file: h5py.File, path: Path) -> Stored:
-    root = file.get("model_weights", file)
-    if "layer_names" not in root.attrs:
-        raise DetectNetError(
-            f"{path} is HDF5 but holds no Keras weights (no layer_names): give a model written by "
-            "this toolkit or by TAO 5"
-        )
-    weights: dict[str, dict[str, np.ndarray]] = {}
-    for group_name in _names(root.attrs["layer_names"]):
-        group = root[group_name]
-        stored = _names(group.attrs["weight_names"])
-        kinds = [_weight_kind(name) for name in stored]
-        # A nested model keeps all its layers in one group; then the weight's own path names them.
-        nested = len(set(kinds)) < len(kinds)
-        for name, kind in zip(stored, kinds, strict=True):
-            layer = name.split("/")[-2] if nested else group_name
-            weights.setdefault(layer, {})[kind] = np.asarray(group[name], dtype=np.float32)
-    config = file.attrs.get("model_config")
-    class_names = file.attrs.get(_CLASS_NAMES)
-    return Stored(
-        weights,
-        None if config is None else _text(config),
-        None if class_names is None else tuple(_names(class_names)),
-    )
-
-
-def _graph(stored: Stored, path: Path) -> StoredGraph | None:
-    if stored.config is None:
-        return None
-    try:
-        config = json.loads(stored.config)
-    except ValueError as error:
-        raise DetectNetError(f"{path}: model_config is not JSON ({error})") from error
-    return read_config(config, str(path))
 
 
 def _architecture(
@@ -386,19 +316,3 @@ def _assign(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for slot, value in tensors.items():
             getattr(module, slot).copy_(value)
-
-
-def _names(attribute: np.ndarray) -> list[str]:
-    return [_text(name) for name in attribute]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _weight_kind(name: str) -> str:
-    return name.rsplit("/", 1)[-1].split(":", 1)[0]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
