@@ -16,8 +16,7 @@ rule export_model:
         opset=export_opset(),
     shell:
         "rm -f {output.onnx:q} && {params.command} -m {input.model:q} -e {input.spec:q}"
-        " -o {output.onnx:q} --target_opset {params.opset} --static_batch_size 0"
-        " --gen_ds_config 2>&1 | tee {log:q}"
+        " -o {output.onnx:q} --target_opset {params.opset} --gen_ds_config 2>&1 | tee {log:q}"
 
 
 rule tune_clustering:
@@ -62,6 +61,10 @@ rule ds_config:
         conversion=CONVERSION,
     output:
         "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
+        "<results>/deepstream/{device}/{model}-{engine}/app.txt",
+        "<results>/deepstream/{device}/{model}-{engine}/app_video.txt",
+        "<results>/deepstream/{device}/{model}-{engine}/labels.txt",
+        "<results>/deepstream/{device}/{model}-{engine}/model.onnx",
     log:
         "<logs>/ds_config/{device}/{model}-{engine}.log",
     conda:
