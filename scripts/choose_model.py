@@ -11,11 +11,12 @@ import pandas as pd
 
 def choose_model(
     metrics: dict[str, dict[str, Any]], max_map_drop: float
-) -> tuple[dict, pd.DataFrame]:
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """The choice and a table of all models, unpruned first.
 
-    `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to its metrics.json of fold 0; `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned
-    one is chosen and the choice says so.
+    `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to its metrics.json of fold 0;
+    `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned one is
+    chosen and the choice says so.
     """
     reference = metrics["unpruned"]
     rows = []
@@ -72,7 +73,7 @@ def write_choice(
     model_file: str,
     metrics_file: str,
 ) -> str:
-    """Read the runs' metrics; write choice and table, copy the chosen one; return a printed table."""
+    """Write choice, table and copies of the chosen model and metrics; return a table to print."""
     metrics = {
         run: json.loads(Path(path).read_text(encoding="utf-8"))
         for run, path in zip(runs, metrics_files, strict=True)

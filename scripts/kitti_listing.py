@@ -1,4 +1,4 @@
-"""Lists what all manifests of a split converted, and removes every other file of the KITTI folder."""
+"""Lists what all manifests of a split converted, and removes every other file beside it."""
 
 from pathlib import Path
 
