@@ -28,6 +28,8 @@ GRID = "#e3e8ee"
 PAPER = "#ffffff"
 THEIRS = "#8a6d1f"
 KEPT = "#3f86d8"
+# Writing on coloured areas: white that no theme turns round.
+ON_COLOUR = "#fffffe"
 
 # In the page these colours follow the reader's light or dark setting.
 _THEMED = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--card", THEIRS: "--theirs"}

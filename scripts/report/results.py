@@ -11,6 +11,8 @@ import pandas as pd
 
 from report.errors import NotThereYet, ReportError
 
+CHOICE = ("run", "reason", "mAP", "unpruned_mAP", "parameters", "share_of_parameters")
+
 
 @dataclass(frozen=True)
 class Results:
@@ -54,13 +56,17 @@ class Results:
         return ["unpruned", *(f"retrained/{threshold}" for threshold in self.thresholds)]
 
     @cached_property
+    def choice(self) -> dict[str, Any]:
+        """The chosen run and why; raises NotThereYet before there is a choice."""
+        return self.document("chosen/choice.json", CHOICE)
+
+    @property
     def chosen(self) -> str | None:
         """Folder of the chosen model, None before there is a choice."""
         try:
-            choice = self.document("chosen/choice.json")
+            run = self.choice["run"]
         except NotThereYet:
             return None
-        run = choice.get("run")
         return run if run in self.runs else None
 
     def command(self, target: str = "all") -> str:
@@ -94,27 +100,22 @@ class Results:
         except FileNotFoundError as error:
             raise NotThereYet(path, self.command(target)) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise ReportError(
-                f"{self.root / path}: no CSV table ({error}); "
-                f"delete it and run `{self.command(target)}`"
-            ) from error
+            raise self._unusable(path, f"no CSV table ({error})", target) from error
         missing = [name for name in columns if name not in frame.columns]
         if missing:
-            raise ReportError(
-                f"{self.root / path}: has no column {missing[0]!r} but "
-                f"{', '.join(map(str, frame.columns))}; delete it and run `{self.command(target)}`"
-            )
+            there = ", ".join(map(str, frame.columns))
+            raise self._unusable(path, f"has no column {missing[0]!r} but {there}", target)
         for name in text:
             if name in frame.columns:
                 frame[name] = frame[name].fillna("")
         return frame
 
-    def document(self, path: str, target: str = "all") -> dict[str, Any]:
-        """A JSON object.
+    def document(self, path: str, keys: Sequence[str], target: str = "all") -> dict[str, Any]:
+        """A JSON object that has `keys`.
 
         Raises:
             NotThereYet: the file is not there.
-            ReportError: it is no JSON object.
+            ReportError: it is no JSON object or lacks a key.
         """
         try:
             text = (self.root / path).read_text(encoding="utf-8")
@@ -123,15 +124,18 @@ class Results:
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ReportError(
-                f"{self.root / path}: no JSON ({error}); delete it and run `{self.command(target)}`"
-            ) from error
+            raise self._unusable(path, f"no JSON ({error})", target) from error
         if not isinstance(document, dict):
-            raise ReportError(
-                f"{self.root / path}: holds no JSON object; "
-                f"delete it and run `{self.command(target)}`"
-            )
+            raise self._unusable(path, "holds no JSON object", target)
+        missing = [key for key in keys if key not in document]
+        if missing:
+            raise self._unusable(path, f"has no {missing[0]!r}", target)
         return document
+
+    def _unusable(self, path: str, fault: str, target: str) -> ReportError:
+        return ReportError(
+            f"{self.root / path}: {fault}; delete it and run `{self.command(target)}`"
+        )
 
 
 def run_label(run: str) -> str:

@@ -26,7 +26,7 @@ def _data(results: Results) -> Fact:
 
 
 def _accuracy(results: Results) -> Fact:
-    choice = results.document("chosen/choice.json")
+    choice = results.choice
     drop = choice["unpruned_mAP"] - choice["mAP"]
     detail = f"unpruned {choice['unpruned_mAP']:.2f} %"
     if choice["run"] != "unpruned":
@@ -35,7 +35,7 @@ def _accuracy(results: Results) -> Fact:
 
 
 def _size(results: Results) -> Fact:
-    choice = results.document("chosen/choice.json")
+    choice = results.choice
     return Fact(
         "Size of the chosen model",
         f"{choice['parameters'] / 1e6:.2f} M",

@@ -1,10 +1,12 @@
 """The page as a whole: self-contained, well-formed, complete, and honest about what is missing."""
 
+import copy
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from importlib import import_module
 
+import pandas as pd
 import pytest
 from make_report import revision_of
 from report.blocks import Missing
@@ -205,6 +207,9 @@ def test_other_trainings_are_shown_while_one_is_missing(run, tmp_path):
         ("unpruned/training.csv", "epoch,los\n1,2\n", "has no column 'loss'", "training"),
         ("unpruned/training.csv", "", "no CSV table", "training"),
         ("chosen/choice.json", "{", "no JSON", "pruning"),
+        ("chosen/choice.json", '{"run": "unpruned"}', "has no 'reason'", "pruning"),
+        ("pruned/0.5/pruning.json", "{}", "has no 'widths'", "pruning"),
+        ("deployed/local/benchmark.json", "{}", "has no 'cases'", "deployment"),
         ("chosen/choice.json", "[]", "no JSON object", "pruning"),
         ("check_labels/train/mafa.jpg", "nothing", "is no image", "labels"),
     ],
@@ -228,6 +233,43 @@ def test_damaged_results_leave_the_former_page_alone(run, tmp_path):
     with pytest.raises(ReportError, match="has no column 'class'"):
         make_report(run.root, run.config, tmp_path / "r.html", tmp_path / "figures")
     assert (tmp_path / "r.html").read_text() == "former"
+
+
+def test_untrained_network_that_finds_nothing_still_has_a_page(run, tmp_path):
+    for path in run.root.glob("**/precision_recall.csv"):
+        path.write_text("class,confidence,precision,recall\n")
+    for path in run.root.glob("**/detections.csv"):
+        path.write_text("image,class,x1,y1,x2,y2,confidence\n")
+    for path in run.root.glob("**/training.csv"):
+        header, first = path.read_text().splitlines()[:2]
+        path.write_text(f"{header}\n{first}\n")
+    models = pd.read_csv(run.root / "chosen/models.csv").assign(mAP=0.0, drop=0.0, MACs=None)
+    models.to_csv(run.root / "chosen/models.csv", index=False)
+    make_report(run.root, run.config, tmp_path / "r.html", tmp_path / "figures")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page.faults == []
+    assert not (tmp_path / "figures/tradeoff_macs.svg").exists()
+
+
+def test_other_classes_and_a_train_split_alone(run, tmp_path):
+    config = copy.deepcopy(run.config)
+    config["classes"] = ["worn_well", "worn_badly", "bare"]
+    for dataset in config["datasets"].values():
+        dataset["splits"].pop("val", None)
+    config["prune"]["thresholds"] = [0.5]
+    names = dict(zip(("mask", "no-mask"), config["classes"], strict=False))
+    for path in [*run.root.glob("**/*.csv"), *run.root.glob("**/*.json"),
+                 *run.root.glob("**/labels/*.txt")]:  # fmt: skip
+        text = path.read_text()
+        for old, new in reversed(names.items()):
+            text = re.sub(rf"(?<![\w-]){old}(?![\w-])", new, text)
+        path.write_text(text)
+    make_report(run.root, config, tmp_path / "r.html", tmp_path / "figures")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert Page(text).faults == []
+    assert "worn_badly" in text
+    assert "pruned (NVIDIA)" not in text
+    assert (tmp_path / "figures/precision_recall_bare.svg").is_file()
 
 
 def test_revision_of_a_folder_without_git(tmp_path):

@@ -12,6 +12,7 @@ from report.published import MODELS
 from report.results import Results, run_label
 
 CURVE = ("class", "confidence", "precision", "recall")
+METRICS = ("mAP", "average_precision")
 SUBSETS = {"fold0": "fold 0", "val": "the val split"}
 
 
@@ -36,7 +37,7 @@ def read_metrics(results: Results) -> tuple[dict[tuple[str, str], dict], list[No
     for subset in subsets:
         for run in results.runs:
             try:
-                document = results.document(f"{run}/evaluation/{subset}/metrics.json")
+                document = results.document(f"{run}/evaluation/{subset}/metrics.json", METRICS)
             except NotThereYet as error:
                 missing.append(error)
                 continue

@@ -13,6 +13,7 @@ from report.drawing import (
     INK,
     KEPT,
     MUTED,
+    ON_COLOUR,
     PAPER,
     FigureFolder,
     canvas,
@@ -128,12 +129,12 @@ def count_rows(
     rows, sums = [], []
     for split, group in counts.groupby("split", sort=False):
         for dataset, numbers in group.groupby("dataset", sort=False):
-            each = numbers.set_index("class")
+            each = numbers.set_index("class").reindex(classes, fill_value=0)
             cells = []
             for name in classes:
                 taken, labelled = each.loc[name, ["taken", "labelled"]]
                 cells.append(f"{taken:,}" + (f" of {labelled:,}" if labelled > taken else ""))
-            rows.append((split, dataset, f"{each['images'].iloc[0]:,}", *cells))
+            rows.append((split, dataset, f"{numbers['images'].iloc[0]:,}", *cells))
         taken = group.groupby("class")["taken"].sum()
         sums.append(len(rows))
         rows.append(
@@ -167,7 +168,7 @@ def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Dra
             if number > 0.045 * len(f"{dataset} {number:,}") * reach * 0.45:
                 axes.text(
                     left + number / 2, row, f"{dataset}\n{number:,}", ha="center", va="center",
-                    fontsize=8.5, color="white", linespacing=1.05,
+                    fontsize=8.5, color=ON_COLOUR, linespacing=1.05,
                 )  # fmt: skip
             left += number
         axes.text(left + 0.012 * reach, row, f"{left:,}", va="center", fontweight="bold")
@@ -379,7 +380,7 @@ def kept_faces(dropped: pd.DataFrame) -> Drawing:
         inside = share > 45
         axes.text(
             share - 1.5 if inside else share + 1.5, row, f"{kept:,} of {total:,}", va="center",
-            ha="right" if inside else "left", color="white" if inside else None, fontsize=9,
+            ha="right" if inside else "left", color=ON_COLOUR if inside else None, fontsize=9,
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [f"{dataset} · {split}" for (split, dataset), _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

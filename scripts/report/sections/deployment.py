@@ -59,7 +59,9 @@ def read_benchmarks(results: Results) -> list[dict[str, Any]]:
     """benchmark.json of every device that has been measured, the desk first."""
     found = sorted((results.root / "deployed").glob("*/benchmark.json"))
     documents = [
-        results.document(path.relative_to(results.root).as_posix(), f"deploy_{path.parent.name}")
+        results.document(
+            path.relative_to(results.root).as_posix(), ("cases",), f"deploy_{path.parent.name}"
+        )
         | {"device": path.parent.name}
         for path in found
     ]

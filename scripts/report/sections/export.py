@@ -5,6 +5,8 @@ from report.errors import NotThereYet
 from report.results import Results
 from report.sections.accuracy import percent, signed
 
+PARITY = ("toolkit", "deepstream", "drop", "agreement", "passed")
+CLUSTERING = ("classes", "fold0")
 SETTINGS = {
     "nvinfer_defaults": "nvinfer's defaults",
     "tuned": "NMS as tuned, in the configs",
@@ -20,7 +22,7 @@ def parity_table(results: Results) -> Table:
         raise NotThereYet("deepstream/…/parity.json", results.command())
     rows: dict[tuple[str, ...], list[str]] = {}
     for file in files:
-        parity = results.document(file.relative_to(results.root).as_posix())
+        parity = results.document(file.relative_to(results.root).as_posix(), PARITY)
         model, _, engine = file.parent.name.partition("-")
         toolkit, desk = parity["toolkit"], parity["deepstream"]
         own = parity.get("toolkit_own_clustering") or {}
@@ -67,7 +69,7 @@ def clustering_tables(results: Results) -> list[Table]:
     marked = []
     for file in files:
         model = file.parent.name
-        found = results.document(file.relative_to(results.root).as_posix())
+        found = results.document(file.relative_to(results.root).as_posix(), CLUSTERING)
         for setting, title in SETTINGS.items():
             if setting == "tuned":
                 marked.append(len(effects))

@@ -45,7 +45,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
 def lead(results: Results) -> str:
     """The choice and its reason, in words."""
     try:
-        choice = results.document("chosen/choice.json")
+        choice = results.choice
     except NotThereYet:
         return ""
     return f"Chosen: {run_label(choice['run'])}, {choice['reason']}."
@@ -220,7 +220,7 @@ def read_widths(results: Results) -> pd.DataFrame:
     missing = None
     for threshold in results.thresholds:
         try:
-            document = results.document(f"pruned/{threshold}/pruning.json")
+            document = results.document(f"pruned/{threshold}/pruning.json", ("widths",))
         except NotThereYet as error:
             missing = missing or error
             continue
