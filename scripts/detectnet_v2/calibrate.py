@@ -6,7 +6,6 @@ every device; only the header of the cache names a TensorRT version.
 """
 
 import argparse
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from detectnet_v2.images import read_image, stretch
 from detectnet_v2.progress import progress
 from detectnet_v2.spec import load_experiment
 from detectnet_v2.tensorfile import CalibrationBatches, count_batches, read_tensorfile
+from detectnet_v2.whole_file import write_json
 
 METHODS = ("entropy", "max", "percentile")
 STEPS = 127
@@ -330,7 +330,4 @@ def _write_report(
             for name, value in amax.items()
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_json(path, content)

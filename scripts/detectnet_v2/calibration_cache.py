@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.whole_file import write_text
 
 ALGORITHM = "EntropyCalibration2"
 """What nvinfer's calibrator calls itself; TensorRT skips a cache with another name."""
@@ -60,13 +61,7 @@ def write_cache(path: Path, scales: Mapping[str, float], version: str) -> None:
         if not (np.isfinite(np.float32(scale)) and np.float32(scale) > 0):
             raise DetectNetError(f"the scale of {name} is {scale}: it must be positive and finite")
         lines.append(f"{name}: {struct.pack('>f', scale).hex()}")
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text("\n".join(lines) + "\n", encoding="ascii")
-        part.replace(path)
-    except OSError as error:
-        raise DetectNetError(f"cannot write the calibration cache {path}: {error}") from error
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_cache(path: Path) -> CalibrationCache:

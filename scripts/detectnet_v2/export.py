@@ -19,6 +19,7 @@ from detectnet_v2.model_file import load_model
 from detectnet_v2.onnx_graph import onnx_model
 from detectnet_v2.spec import load_experiment
 from detectnet_v2.status import task_status
+from detectnet_v2.whole_file import refuse_existing, whole_file, write_text
 
 # 1/255 as the float32 that nvinfer multiplies pixels with.
 NET_SCALE_FACTOR = "0.0039215697906911373"
@@ -50,23 +51,15 @@ def export_onnx(
     """
     refuse_existing(path)
     content = onnx_model(model, opset=opset, batch_size=batch_size, suffix=suffix)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content.SerializeToString(deterministic=True))
-            difference = largest_difference(model, part)
-            if not difference <= 1:
-                raise DetectNetError(
-                    f"the ONNX of {path} computes something else than the model: outputs differ "
-                    f"by {difference:.3g} times the tolerance of {TOLERANCE:g}; the model's "
-                    "weights may be infinite or NaN"
-                )
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DetectNetError(f"cannot write {path}: {error}") from error
+    with whole_file(path) as part:
+        part.write_bytes(content.SerializeToString(deterministic=True))
+        difference = largest_difference(model, part)
+        if not difference <= 1:
+            raise DetectNetError(
+                f"the ONNX of {path} computes something else than the model: outputs differ by "
+                f"{difference:.3g} times the tolerance of {TOLERANCE:g}; the model's weights may "
+                "be infinite or NaN"
+            )
 
 
 def largest_difference(model: DetectNetV2, path: Path) -> float:
@@ -116,17 +109,11 @@ def write_ds_config(
         "maintain-aspect-ratio": "0",
         "output-tensor-meta": "0",
     }
-    _write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
-    _write_text(
+    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
+    write_text(
         folder / "nvinfer_config.txt",
         "".join(f"{name}={value}\n" for name, value in settings.items()),
     )
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise a DetectNetError when `path` is there, as NVIDIA's tasks do."""
-    if path.exists():
-        raise DetectNetError(f"{path} exists already: remove it or choose another -o")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -247,9 +234,3 @@ def _refuse_engines(args: argparse.Namespace) -> None:
 
 def _classes(spec: Path) -> list[str]:
     return target_classes(load_experiment(spec))
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -23,6 +23,7 @@ from detectnet_v2.keras_config import (
 from detectnet_v2.keras_file import CLASS_NAMES, Stored, read_keras_file, stored_graph
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.torchvision_weights import is_torch_file, read_torchvision
+from detectnet_v2.whole_file import whole_file
 
 # Keras's names of a layer's weights, in the order of the file, and those of the PyTorch module.
 _CONVOLUTION = {"kernel": "weight", "bias": "bias"}
@@ -77,18 +78,8 @@ def save_model(model: DetectNetV2, path: str | Path) -> None:
     Raises:
         DetectNetError: when the file cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with h5py.File(part, "w") as file:
-                _write(file, model)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DetectNetError(f"cannot write the model {path}: {error}") from error
+    with whole_file(Path(path)) as part, h5py.File(part, "w") as file:
+        _write(file, model)
 
 
 def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> DetectNetV2:

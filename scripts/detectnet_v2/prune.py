@@ -5,7 +5,6 @@ meet at an addition keep the same channels, so their norms are combined first.
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from detectnet_v2.errors import DetectNetError
 from detectnet_v2.model import DetectNetV2, count_macs, count_parameters
 from detectnet_v2.model_file import load_model, save_model
 from detectnet_v2.status import task_status
+from detectnet_v2.whole_file import write_json
 
 NORMALIZERS = ("max", "L2")
 _COMBINE = {
@@ -263,7 +263,7 @@ def run(args: argparse.Namespace) -> int:
         status.kpi = {"pruning_ratio": report["ratio"], "parameters": report["parameters"]["after"]}
         save_model(pruned, output)
         if args.results_dir is not None:
-            _write_json(report, args.results_dir / "pruning.json")
+            write_json(args.results_dir / "pruning.json", report)
     return 0
 
 
@@ -335,9 +335,3 @@ def _same_network(model: DetectNetV2, widths: Mapping[str, int]) -> DetectNetV2:
         input_width=model.input_width,
         class_names=model.class_names,
     )
-
-
-def _write_json(content: dict, path: Path) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)

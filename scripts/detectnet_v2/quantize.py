@@ -20,8 +20,7 @@ from detectnet_v2.calibration_cache import (
     check_coverage,
     read_cache,
 )
-from detectnet_v2.errors import DetectNetError
-from detectnet_v2.export import refuse_existing
+from detectnet_v2.whole_file import refuse_existing, whole_file
 
 OPSET = 13
 """The first opset with a scale for each filter."""
@@ -134,13 +133,9 @@ def run(args: argparse.Namespace) -> int:
     model = load_onnx(args.model)
     cache = read_cache(args.cal_cache_file)
     check_coverage(cache, activation_tensors(model), str(args.cal_cache_file))
-    part = args.output_file.with_name(f"{args.output_file.name}.part")
-    try:
-        args.output_file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(quantize(model, cache).SerializeToString(deterministic=True))
-        part.replace(args.output_file)
-    except OSError as error:
-        raise DetectNetError(f"cannot write {args.output_file}: {error}") from error
+    content = quantize(model, cache).SerializeToString(deterministic=True)
+    with whole_file(args.output_file) as part:
+        part.write_bytes(content)
     logger.info("INT8 model: %s", args.output_file)
     return 0
 

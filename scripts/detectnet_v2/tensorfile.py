@@ -22,6 +22,7 @@ from detectnet_v2.images import read_image, stretch
 from detectnet_v2.loader import epoch_order, steps_per_epoch
 from detectnet_v2.progress import progress
 from detectnet_v2.spec import load_experiment
+from detectnet_v2.whole_file import refuse_existing, whole_file
 
 _KEY = "_tensorfile_array_key_"
 
@@ -41,39 +42,30 @@ def write_tensorfile(path: Path, batches: Iterable[np.ndarray]) -> int:
     Raises:
         DetectNetError: when the file exists, cannot be written, or the shapes differ.
     """
-    _refuse_existing(path)
-    part = path.with_name(f"{path.name}.part")
+    refuse_existing(path)
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with h5py.File(part, "w") as file:
-                for batch in batches:
-                    if count == 0:
-                        file.attrs["shape"] = batch.shape
-                    elif tuple(file.attrs["shape"]) != batch.shape:
-                        raise DetectNetError(
-                            f"batch {count} of {path} has the shape {batch.shape}, those before "
-                            f"{tuple(file.attrs['shape'])}"
-                        )
-                    file.create_group(f"{_KEY}_{count}").create_dataset(
-                        _KEY,
-                        data=batch,
-                        chunks=(1, *batch.shape[1:]),
-                        # The 256 values of a pixel squeeze well once equal bytes lie together;
-                        # higher levels gain little and take several times as long.
-                        compression="gzip",
-                        compression_opts=1,
-                        shuffle=True,
-                        track_times=False,
-                    )
-                    count += 1
-                file.attrs["count"] = count
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise DetectNetError(f"cannot write the tensorfile {path}: {error}") from error
+    with whole_file(path) as part, h5py.File(part, "w") as file:
+        for batch in batches:
+            if count == 0:
+                file.attrs["shape"] = batch.shape
+            elif tuple(file.attrs["shape"]) != batch.shape:
+                raise DetectNetError(
+                    f"batch {count} of {path} has the shape {batch.shape}, those before "
+                    f"{tuple(file.attrs['shape'])}"
+                )
+            file.create_group(f"{_KEY}_{count}").create_dataset(
+                _KEY,
+                data=batch,
+                chunks=(1, *batch.shape[1:]),
+                # The 256 values of a pixel squeeze well once equal bytes lie together; higher
+                # levels gain little and take several times as long.
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+                track_times=False,
+            )
+            count += 1
+        file.attrs["count"] = count
     return count
 
 
@@ -177,7 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write `args.output_path`."""
-    _refuse_existing(args.output_path)
+    refuse_existing(args.output_path)
     batches = CalibrationBatches(
         load_experiment(args.experiment_spec_file),
         batches=args.max_batches,
@@ -186,11 +178,6 @@ def run(args: argparse.Namespace) -> int:
     count = write_tensorfile(args.output_path, progress(batches, len(batches), "batches", logger))
     logger.info("%s: %d batches of %d images", args.output_path, count, batches.batch_size)
     return 0
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise DetectNetError(f"{path} exists already: remove it or choose another -o")
 
 
 @contextmanager

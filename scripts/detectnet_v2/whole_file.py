@@ -1,0 +1,47 @@
+"""Output files that appear whole or not at all."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from detectnet_v2.errors import DetectNetError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the name to write to; it becomes `path` at the end, or goes away after an exception.
+
+    Folders are created.
+
+    Raises:
+        DetectNetError: instead of an OSError.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DetectNetError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that people can read too."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise a DetectNetError when `path` is there, as NVIDIA's tasks do."""
+    if path.exists():
+        raise DetectNetError(f"{path} exists already: remove it or choose another -o")
