@@ -8,14 +8,17 @@ machine falls on both; the table gives the median of each and of the ratio of ne
 
 import argparse
 import io
+import multiprocessing
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -23,6 +26,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from detectnet_v2 import cost, loader, precision, spec_pb2
+from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.augmentation import Augmenter
 from detectnet_v2.dataset import Sample
 from detectnet_v2.image_cache import content_digest, open_images
@@ -54,53 +58,109 @@ def main() -> None:
         "threads that wait for each other count too",
     )
     arguments = parser.parse_args()
-    threads = precision.set_threads(arguments.threads, 1)
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(arguments.images.glob("*.jpg")) if arguments.images else None
         files = files or draw_images(Path(folder), arguments.width, arguments.height, 64)
-        samples = make_samples(files, arguments.width, arguments.height)
-        spec = experiment(arguments.width, arguments.height)
-        plain = PlainLoop(spec, samples, arguments)
-        with TrainLoop(spec, samples, arguments, Path(folder)) as ours:
+        with (
+            Worker(PlainLoop, files, arguments, Path(folder)) as plain,
+            Worker(TrainLoop, files, arguments, Path(folder)) as ours,
+        ):
             for loop in (plain, ours):
-                loop.run(1)
-            ours.reset()
+                loop.run(2)
             rounds = [
-                (speed(plain.run, arguments), speed(ours.run, arguments))
+                (plain.run(arguments.steps), ours.run(arguments.steps))
                 for _ in range(arguments.rounds)
             ]
-            print(
-                f"{platform.processor() or platform.machine()}, {threads} threads, torch "
-                f"{torch.__version__}, ResNet{arguments.layers} {arguments.width}x"
-                f"{arguments.height}, batch {arguments.batch}; {' '.join(sys.argv)}"
-            )
-            unit = "images/CPU s" if arguments.cpu_time else "images/s"
-            print(f"{'':<34}{unit:>12}{'min':>8}{'max':>8}")
-            for title, values in (
-                ("plain PyTorch loop, float32", [a for a, _ in rounds]),
-                (f"detectnet_v2 train, {ours.precision.name}", [b for _, b in rounds]),
-            ):
-                print(
-                    f"{title:<34}{statistics.median(values):>12.2f}{min(values):>8.2f}"
-                    f"{max(values):>8.2f}"
-                )
-            print(f"ratio {statistics.median(b / a for a, b in rounds):.2f}")
-            print(f"waiting for data {100 * ours.waiting():.2f} % of the time")
+    report(rounds, arguments)
 
 
-def speed(run: Callable[[int], None], arguments: argparse.Namespace) -> float:
-    """Images per second of some steps."""
+def report(rounds: list[tuple["Figures", "Figures"]], arguments: argparse.Namespace) -> None:
+    """Print the table."""
+    plain, ours = ([pair[i].images_per_second for pair in rounds] for i in range(2))
+    print(
+        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, ResNet"
+        f"{arguments.layers} {arguments.width}x{arguments.height}, batch {arguments.batch}; "
+        f"{' '.join(sys.argv)}"
+    )
+    unit = "images/CPU s" if arguments.cpu_time else "images/s"
+    print(f"{'':<34}{unit:>12}{'min':>8}{'max':>8}")
+    for pair, values in zip(rounds[-1], (plain, ours), strict=True):
+        print(
+            f"{pair.title:<34}{statistics.median(values):>12.2f}{min(values):>8.2f}"
+            f"{max(values):>8.2f}"
+        )
+    ratios = [b / a for a, b in zip(plain, ours, strict=True)]
+    print(f"ratio {statistics.median(ratios):.2f}")
+    waiting = statistics.median(pair[1].waiting for pair in rounds)
+    print(f"waiting for data {100 * waiting:.2f} % of the time")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a loop measured over some steps: its speed, and the share of time without data."""
+
+    title: str
+    images_per_second: float
+    waiting: float = 0.0
+
+
+class Worker:
+    """A loop in a process of its own, since settings of the process are part of its speed."""
+
+    def __init__(
+        self, loop: type, files: list[Path], arguments: argparse.Namespace, folder: Path
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(loop, files, arguments, folder, other))
+        self._process.start()
+        other.close()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.send(0)
+        self._process.join()
+
+    def run(self, steps: int) -> Figures:
+        """Train for some steps."""
+        self._connection.send(steps)
+        return self._connection.recv()
+
+
+def serve(
+    loop: type,
+    files: list[Path],
+    arguments: argparse.Namespace,
+    folder: Path,
+    connection: Connection,
+) -> None:
+    """Run a loop's steps as the connection asks, until it asks for none."""
+    precision.set_threads(arguments.threads, 1)
+    samples = make_samples(files, arguments.width, arguments.height)
+    spec = experiment(arguments.width, arguments.height)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
-    started = clock()
-    run(arguments.steps)
-    return arguments.steps * arguments.batch / (clock() - started)
+    with loop(spec, samples, arguments, folder) as running:
+        while steps := connection.recv():
+            started = clock()
+            waited = running.run(steps)
+            seconds = clock() - started
+            images = steps * arguments.batch
+            connection.send(Figures(running.title, images / seconds, waited / seconds))
 
 
 class PlainLoop:
     """The loop that a first version would be."""
 
+    title = "plain PyTorch loop, float32"
+
     def __init__(
-        self, spec: spec_pb2.Experiment, samples: list[Sample], arguments: argparse.Namespace
+        self,
+        spec: spec_pb2.Experiment,
+        samples: list[Sample],
+        arguments: argparse.Namespace,
+        folder: Path,
     ) -> None:
         self._samples = samples
         self._batch = arguments.batch
@@ -115,8 +175,14 @@ class PlainLoop:
         self._rng = np.random.default_rng(0)
         self._step = 0
 
-    def run(self, steps: int) -> None:
-        """Train for some steps."""
+    def __enter__(self) -> "PlainLoop":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def run(self, steps: int) -> float:
+        """Train for some steps; its images are made between them, so none are waited for."""
         for _ in range(steps):
             images, targets = self._load()
             bbox, cov = self._model(images)
@@ -130,6 +196,7 @@ class PlainLoop:
             if not torch.isfinite(loss):
                 raise SystemExit("the plain loop diverged")
             self._step += 1
+        return 0.0
 
     def _load(self) -> tuple[torch.Tensor, cost.Targets]:
         images, targets = [], []
@@ -166,11 +233,13 @@ class TrainLoop:
         arguments: argparse.Namespace,
         folder: Path,
     ) -> None:
+        keep_freed_memory()
+        cv2.setNumThreads(1)
+        torch.set_flush_denormal(True)
         model = make_model(arguments).to(memory_format=torch.channels_last)
-        self.precision = precision.choose_precision("auto", model, torch.device("cpu"))
-        self._trainer = Trainer(
-            spec, model, precision=self.precision, steps_per_epoch=STEPS_PER_EPOCH
-        )
+        chosen = precision.choose_precision("auto", model, torch.device("cpu"))
+        self.title = f"detectnet_v2 train, {chosen.name}"
+        self._trainer = Trainer(spec, model, precision=chosen, steps_per_epoch=STEPS_PER_EPOCH)
         paths = [sample.image for sample in samples]
         maker = loader.BatchMaker(
             samples,
@@ -182,7 +251,6 @@ class TrainLoop:
         )
         order = loader.TrainingOrder(len(samples), arguments.batch, seed=0)
         self._batches = loader.Prefetcher(maker.training, order.batches(0, STEPS_PER_EPOCH))
-        self._busy = 0.0
 
     def __enter__(self) -> "TrainLoop":
         return self
@@ -190,22 +258,14 @@ class TrainLoop:
     def __exit__(self, *exception: object) -> None:
         self._batches.close()
 
-    def run(self, steps: int) -> None:
-        """Train for some steps."""
-        started = time.perf_counter()
+    def run(self, steps: int) -> float:
+        """Train for some steps; returns the seconds that they waited for data."""
+        waited = self._batches.waited
         for _ in range(steps):
             result = self._trainer.run_step(next(self._batches))
             if not torch.isfinite(result.values).all():
                 raise SystemExit("the training diverged")
-        self._busy += time.perf_counter() - started
-
-    def reset(self) -> None:
-        """Forget the times of the steps so far."""
-        self._busy = self._batches.waited = 0.0
-
-    def waiting(self) -> float:
-        """Share of the time that steps waited for data."""
-        return self._batches.waited / self._busy
+        return self._batches.waited - waited
 
 
 def make_model(arguments: argparse.Namespace) -> DetectNetV2:

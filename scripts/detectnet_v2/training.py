@@ -11,6 +11,7 @@ import cv2
 import torch
 
 from detectnet_v2 import loader, spec_pb2
+from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.checkpoint import CheckpointFolder, training_digest
 from detectnet_v2.dataset import target_classes, training_samples, validation_samples
 from detectnet_v2.distillation import teacher_from_spec
@@ -85,6 +86,8 @@ class _Training:
         # Arithmetic with denormal numbers is many times slower, and moments of Adam become such.
         torch.set_flush_denormal(True)
         device = training_device(run.rank)
+        if device.type == "cpu":
+            keep_freed_memory()
 
         self._samples = training_samples(experiment)
         held_out = validation_samples(experiment)

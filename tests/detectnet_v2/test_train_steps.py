@@ -1,6 +1,10 @@
 """The parts of a training step: optimiser, moving average, distillation, scaling, idle biases."""
 
 import math
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -229,3 +233,32 @@ def test_threads_follow_the_spec_then_the_environment(monkeypatch):
         assert set_threads(0, 1000) == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's allocator")
+def test_freed_memory_stays_with_the_process():
+    """A large block that is allocated again must not be filled with zeros by the system again."""
+    program = """
+import resource, torch
+from detectnet_v2.allocator import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.empty(64 << 20, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = faults()
+assert keep_freed_memory()
+faults()
+print(given_back, faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 10
