@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from detectnet_v2.architecture import HEADS, Layer
 from detectnet_v2.errors import DetectNetError
@@ -88,7 +87,8 @@ def pruning_groups(model: DetectNetV2, settings: PruneSettings) -> list[Group]:
     """Partition the backbone's convolutions into groups that are pruned alike.
 
     Raises:
-        DetectNetError: for an excluded layer that is no convolution of the model.
+        DetectNetError: for an excluded layer that is no convolution of the model, or weights that
+            are not finite.
     """
     convolutions = [layer.name for layer in model.layers if layer.kind == "conv"]
     unknown = sorted(set(settings.excluded_layers) - set(convolutions))
@@ -98,7 +98,7 @@ def pruning_groups(model: DetectNetV2, settings: PruneSettings) -> list[Group]:
             f"they are {', '.join(convolutions[:3])}, ..., {convolutions[-1]}"
         )
     statistics = {
-        name: _statistic(model.get_submodule(name), settings.normalizer)
+        name: _statistic(model, name, settings.normalizer)
         for name in convolutions
         if name not in HEADS
     }
@@ -284,10 +284,15 @@ def pruning_report(model: DetectNetV2, pruned: DetectNetV2, settings: PruneSetti
     }
 
 
-def _statistic(convolution: nn.Conv2d, normalizer: str) -> np.ndarray:
+def _statistic(model: DetectNetV2, name: str, normalizer: str) -> np.ndarray:
     """Normalised L2 norm of each output filter's kernel."""
-    kernel = convolution.weight.detach().double().flatten(1)
+    kernel = model.get_submodule(name).weight.detach().double().flatten(1)
     norms = torch.linalg.vector_norm(kernel, dim=1).numpy()
+    if not np.isfinite(norms).all():
+        raise DetectNetError(
+            f"layer {name} has weights that are infinite or NaN: the training diverged, train "
+            "again with a lower learning rate"
+        )
     scale = norms.max() if normalizer == "max" else np.linalg.norm(norms) / len(norms)
     return norms / scale if scale > 0 else norms
 

@@ -80,6 +80,17 @@ def test_layer_without_weight_keeps_the_minimum(make_model):
     assert prune(model, PruneSettings(threshold=0.1)).widths["conv1"] == 16
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_diverged_model_is_refused(make_model, value):
+    model = make_model(10, 2, **SMALL)
+    with torch.no_grad():
+        model.block_2a_conv_1.weight[3, 0, 0, 0] = value
+    with pytest.raises(
+        DetectNetError, match="block_2a_conv_1 has weights that are infinite or NaN"
+    ):
+        prune(model, PruneSettings())
+
+
 def test_identity_shortcuts_tie_a_whole_block(make_model):
     groups = [group.layers for group in pruning_groups(make_model(18, 2), PruneSettings())]
     assert groups[:4] == [
