@@ -124,7 +124,8 @@ def main() -> None:
         }
         seconds = {name: timed(step) for name, step in steps.items()}
     print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    cores = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{platform.processor() or platform.machine()}, {cores}")
     )
     print(f"command: {' '.join(sys.argv)}")
     print(f"{args.images} images with 4 faces each, {args.processes} processes")
