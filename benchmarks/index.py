@@ -123,10 +123,8 @@ def main() -> None:
             "fingerprint": lambda: fingerprint(dataset, "train"),
         }
         seconds = {name: timed(step) for name, step in steps.items()}
-    print(
     cores = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{platform.processor() or platform.machine()}, {cores}")
-    )
     print(f"command: {' '.join(sys.argv)}")
     print(f"{args.images} images with 4 faces each, {args.processes} processes")
     baseline = seconds["pillow opens each image"]
