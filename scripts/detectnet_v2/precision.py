@@ -67,7 +67,7 @@ def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Pre
             faster = times["bfloat16"] < _WORTHWHILE * times["float32"]
             name = "bfloat16" if faster else "float32"
             _LOG.info(
-                "one thread trains on an image in %.0f ms as float32, %.0f ms as bfloat16: using %s",
+                "one thread trains on an image in %.0f ms as float32, %.0f ms as bfloat16: %s",
                 1e3 * times["float32"] / _PROBE_IMAGES,
                 1e3 * times["bfloat16"] / _PROBE_IMAGES,
                 name,
