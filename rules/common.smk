@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 BASE = Path(workflow.basedir)
@@ -93,9 +94,22 @@ def raw_data(wildcards):
     return []
 
 
+@cache
+def fingerprint_of(dataset, split):
+    """Digest of the sizes and times of a dataset's raw files, so that a changed one is noticed."""
+    return fingerprint(config["datasets"][dataset], split)
+
+
 def raw_fingerprint(wildcards):
-    """Sizes and times of a dataset's raw files, so that a changed one is noticed."""
-    return fingerprint(config["datasets"][wildcards.dataset], wildcards.split)
+    """The digest of the job's own dataset."""
+    return fingerprint_of(wildcards.dataset, wildcards.split)
+
+
+def raw_fingerprints(wildcards):
+    """The digests of all datasets of the job's split."""
+    return [
+        fingerprint_of(name, wildcards.split) for name in datasets_of(wildcards.split)
+    ]
 
 
 def image_folders(wildcards):

@@ -34,6 +34,7 @@ rule group_duplicates:
         },
         max_distance=config["duplicates"]["max_distance"],
         min_correlation=config["duplicates"]["min_correlation"],
+        raw=raw_fingerprints,
         code=code_digest("group_duplicates"),
     script:
         "../scripts/group_duplicates.py"
