@@ -33,6 +33,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 test-all: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: .venv/installed
