@@ -107,11 +107,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Missing:
-    """A part that is left out, and what makes it."""
+    """A part that is left out, and what makes it: a file, and how many `others` with it."""
 
     title: str
     path: str
     commands: Sequence[str]
+    others: int = 0
     kind: str = "missing"
 
 

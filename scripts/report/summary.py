@@ -46,9 +46,7 @@ def _size(results: Results) -> Fact:
 def _speed(results: Results) -> Fact:
     table = deployment.cases(deployment.read_benchmarks(results))
     if table.empty:
-        devices = deployment.expected_devices(results)
-        first = next((d for d in devices if d != "local"), "local")
-        raise NotThereYet(f"deployed/{first}/benchmark.json", devices[first])
+        raise NotThereYet("deployed/local/benchmark.json", results.command("deploy_local"))
     boards = table[table["device"] != "local"]
     best = (boards if len(boards) else table).sort_values("fps", ascending=False).iloc[0]
     how = f"{best['model']}, {best['engine'].upper()}, {best['precision'].upper()}"

@@ -193,6 +193,14 @@ def test_missing_part_becomes_a_line(run, tmp_path, removed, section, path, comm
     assert f"snakemake {command}" in lines[0].commands
 
 
+def test_several_missing_files_share_a_line(run, tmp_path):
+    run.remove("*/evaluation/*/metrics.json", "check_labels/*/*.jpg")
+    make_report(run.root, run.config, tmp_path / "r.html", tmp_path / "figures")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "metrics.json and 1 more are not there yet" in text
+    assert "kaggle.jpg and 5 more are not there yet" in text
+
+
 def test_other_trainings_are_shown_while_one_is_missing(run, tmp_path):
     run.remove("retrained/0.6/training.csv")
     section = section_of(run, tmp_path, "training")

@@ -186,6 +186,13 @@ def test_equal_schedules_share_a_line(full_run):
     assert [line.get_label() for line in lines] == ["unpruned, pruned 0.6, 0.7", "pruned 0.5"]
 
 
+def test_a_single_epoch_is_a_dot(full_run):
+    curves, _ = training.read_curves(results(full_run))
+    curves["unpruned"] = curves["unpruned"].iloc[:1]
+    for figure in (training.loss, training.learning_rate):
+        assert [line.get_marker() for line in figure(curves).axes[0].lines][:2] == ["o", ""]
+
+
 def test_training_without_any_validation(run, folder):
     for path in run.root.glob("**/training.csv"):
         pd.read_csv(path).assign(mAP=None).to_csv(path, index=False)

@@ -24,9 +24,8 @@ def section(results: Results, folder: FigureFolder) -> Section:
         blocks.append(metrics_table(metrics, results))
     blocks += curve_blocks(results, folder)
     if missing:
-        path = missing[0].path
-        what = path if len(missing) == 1 else f"{path} and {len(missing) - 1} more"
-        blocks.append(Missing("Metrics", what, (missing[0].target,)))
+        first = missing[0]
+        blocks.append(Missing("Metrics", first.path, (first.target,), len(missing) - 1))
     return Section("accuracy", "Accuracy", lead(metrics), blocks)
 
 

@@ -28,8 +28,8 @@ def section(results: Results) -> Section:
             Gallery("Converted images with their labels", "", pictures, 420, is_detailed=True)
         )
     if missing:
-        what = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
-        blocks.append(Missing("Contact sheets", what, (results.command("check_labels"),)))
+        command = results.command("check_labels")
+        blocks.append(Missing("Contact sheets", missing[0], (command,), len(missing) - 1))
     lead = "What the network is shown: a sample of each dataset after conversion."
     return Section("labels", "Labels", lead if pictures else "", blocks)
 

@@ -131,7 +131,10 @@ def learning_rate(curves: Mapping[str, pd.DataFrame]) -> Drawing:
         label = ", ".join(names).replace(", pruned ", ", ")
         if names[0] == "unpruned":
             label = label.replace(", ", ", pruned ", 1)
-        axes.plot(steps["epoch"], steps["learning_rate"], color=colours[runs[0]], label=label)
+        axes.plot(
+            steps["epoch"], steps["learning_rate"], color=colours[runs[0]], label=label,
+            marker=lone_marker(steps),
+        )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -159,8 +162,14 @@ def _lines(axes: Axes, curves: Mapping[str, pd.DataFrame], column: str, **option
     for run, table in curves.items():
         points = table.dropna(subset=[column])
         x, y = thinned(points["epoch"].to_numpy(), points[column].to_numpy())
-        axes.plot(x, y, color=colours[run], label=run_label(run), **options)
+        marker = options.get("marker") or lone_marker(points)
+        axes.plot(x, y, **(options | {"marker": marker}), color=colours[run], label=run_label(run))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def lone_marker(points: pd.DataFrame) -> str:
+    """A dot for a single epoch, of which a line would show nothing."""
+    return "o" if len(points) == 1 else ""
 
 
 def summary(curves: Mapping[str, pd.DataFrame]) -> Table:
