@@ -31,6 +31,8 @@ TEXT = ("dataset", "image", "name", "class", "dropped", "error")
 
 # More reasons than this, in one dataset, would hide the ones that count.
 MOST_REASONS = 8
+# How much of the longest bar a letter of the writing in it takes.
+LETTER_SHARE = 0.022
 
 
 def section(results: Results, folder: FigureFolder) -> Section:
@@ -165,7 +167,7 @@ def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Dra
                 row, number, left=left, height=0.66, color=colours[name],
                 alpha=(1.0, 0.62)[index % 2], edgecolor=PAPER, linewidth=1,
             )  # fmt: skip
-            if number > 0.045 * len(f"{dataset} {number:,}") * reach * 0.45:
+            if number > LETTER_SHARE * max(len(dataset), len(f"{number:,}")) * reach:
                 axes.text(
                     left + number / 2, row, f"{dataset}\n{number:,}", ha="center", va="center",
                     fontsize=8.5, color=ON_COLOUR, linespacing=1.05,
