@@ -233,6 +233,15 @@ def network():
     return {"width": config["image_width"], "height": config["image_height"]}
 
 
+def training_memory_mb(training):
+    """Memory to reserve for a training, MB: a fixed part, and the activations of a batch.
+
+    An estimate on the safe side; ResNet18 keeps some hundred bytes for each pixel of its input.
+    """
+    pixels = training["batch_size"] * config["image_width"] * config["image_height"]
+    return 1500 + round(pixels * 800 / 1e6)
+
+
 def pretrained_file():
     """Where the rule `pretrained` puts the backbone's first weights; nothing without any."""
     source = TRAIN["pretrained"]
@@ -261,6 +270,14 @@ def export_opset():
     """The configured ONNX operator set, or the newest that every configured device reads."""
     lowest = lowest_opset(config["deploy"]["devices"])
     return min(config["export"]["opset"], lowest)
+
+
+def opset_note():
+    """Which ONNX operator set is exported, and why, for the log."""
+    asked, given = config["export"]["opset"], export_opset()
+    if asked == given:
+        return f"ONNX opset {given}, as export.opset says"
+    return f"ONNX opset {given} instead of export.opset {asked}: a device in deploy.devices reads no newer one"
 
 
 def val_spec():

@@ -14,9 +14,10 @@ rule export_model:
         command=command("export"),
         code=task_code("export"),
         opset=export_opset(),
+        note=opset_note(),
     shell:
-        "rm -f {output.onnx:q} && {params.command} -m {input.model:q} -e {input.spec:q}"
-        " -o {output.onnx:q} --target_opset {params.opset} --gen_ds_config 2>&1 | tee {log:q}"
+        "echo {params.note:q} > {log:q} && rm -f {output.onnx:q} && {params.command} -m {input.model:q} -e {input.spec:q}"
+        " -o {output.onnx:q} --target_opset {params.opset} --gen_ds_config 2>&1 | tee -a {log:q}"
 
 
 rule tune_clustering:
@@ -34,6 +35,7 @@ rule tune_clustering:
         "../envs/workflow.yaml"
     threads: ALL_CORES
     params:
+        search={"objective": config["export"]["clustering_objective"]},
         code=code_digest("tune_clustering"),
     script:
         "../scripts/tune_clustering.py"

@@ -50,6 +50,7 @@ rule train:
     threads: ALL_CORES
     resources:
         gpu=1,
+        mem_mb=training_memory_mb(TRAIN),
     params:
         command=command("train"),
         code=task_code("train"),
@@ -99,6 +100,7 @@ rule evaluate:
     threads: ALL_CORES
     resources:
         gpu=1,
+        mem_mb=training_memory_mb(TRAIN),
     params:
         command=command("evaluate"),
         code=task_code("evaluate"),
