@@ -124,6 +124,17 @@ def test_detections_have_the_class_colour_and_missed_faces_a_tint():
     assert image.getpixel((110, 125)) == (128, 128, 128)
 
 
+def test_only_the_most_confident_false_detections_are_drawn():
+    boxes = [("mask", (30 * i + 2, 100, 30 * i + 22, 140)) for i in range(21)]
+    result = verdict([], boxes)
+    assert len(result.false) == 21
+    image = Image.new("RGB", (examples.TILE_WIDTH, 300), "#808080")
+    drawn = np.asarray(examples.draw(image, result, class_colours(["mask", "no-mask"])))
+    changed = (drawn != 128).any(axis=(0, 2))
+    assert changed[: 30 * examples.MOST_FALSE - 8].any()
+    assert not changed[30 * examples.MOST_FALSE + 30 :].any()
+
+
 def test_run_without_errors_says_so(run, tmp_path):
     rows = []
     for path in (run.root / "kitti/train/labels").iterdir():

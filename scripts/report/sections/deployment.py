@@ -44,8 +44,9 @@ def missing_devices(results: Results, measured: set[str]) -> list[Missing]:
         ("Speed on the devices", [d for d in commands if d != "local"]),
     ):
         if names:
-            path = f"deployed/{names[0] if len(names) == 1 else '…'}/benchmark.json"
-            lines.append(Missing(title, path, tuple(commands[name] for name in names)))
+            path = f"deployed/{names[0]}/benchmark.json"
+            makers = tuple(commands[name] for name in names)
+            lines.append(Missing(title, path, makers, len(names) - 1))
     return lines
 
 

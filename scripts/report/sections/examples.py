@@ -19,6 +19,8 @@ from report.sections.accuracy import CURVE, best_point
 
 DETECTIONS = ("image", "class", "x1", "y1", "x2", "y2", "confidence")
 BEST, WORST = 3, 6
+# An untrained network covers an image with false detections; the most confident ones tell enough.
+MOST_FALSE = 15
 TILE_WIDTH = 640
 TILE_BYTES = 70_000
 
@@ -85,7 +87,8 @@ def galleries(results: Results, folder: FigureFolder, run: str) -> list[Block]:
         "Solid: detections, with confidence. Dashed: labels. "
         f"{', '.join(f'{name} {_colour_word(colours[name])}' for name in results.classes)}. "
         "Filled: missed faces; crossed: false detections; dotted: faces too small to count. "
-        "Detections above the confidence with the best F1 score of their class."
+        "Detections above the confidence with the best F1 score of their class; of an image's "
+        f"false ones the {MOST_FALSE} most confident."
     )
     blocks: list[Block] = []
     for title, chosen in (("Worst images", wrong), ("Best images", right)):
@@ -269,9 +272,12 @@ def draw(image: Image.Image, verdict: Verdict, colours: Mapping[str, str]) -> Im
             pen.rectangle(tuple(box), fill=(*_rgb(colours[label]), 90))
         _dashed(pen, box, "#ffffff", dash=7, gap=5, width=4)
         _dashed(pen, box, colours[label], dash=7, gap=5, width=2)
+    hidden = set(verdict.false[MOST_FALSE:])
     for index, (box, label, confidence) in enumerate(
         zip(verdict.detections * scale, verdict.detection_classes, verdict.confidences, strict=True)
     ):
+        if index in hidden:
+            continue
         colour = colours.get(label, "#888888")
         pen.rectangle(tuple(box), outline=colour, width=3)
         if index in verdict.false:

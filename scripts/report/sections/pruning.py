@@ -123,9 +123,8 @@ def tradeoff_parameters(
         labels[-1] = (*labels[-1][:2], f"NVIDIA, {name}", options)
     own = _points(axes, models, 100 * models["share of parameters"], chosen, max_map_drop)
     axes.set_xlim(0, 106)
-    axes.margins(y=0.12)
     axes.set_xlabel("parameters, percent of the unpruned model")
-    place_labels(axes, own + labels)
+    _finish(axes, own + labels)
     return drawing
 
 
@@ -134,10 +133,17 @@ def tradeoff_macs(models: pd.DataFrame, chosen: str | None, max_map_drop: float)
     drawing, (axes,) = canvas(3.5)
     labels = _points(axes, models, models["MACs"] / 1e9, chosen, max_map_drop)
     axes.set_xlim(0, 1.06 * models["MACs"].max() / 1e9)
-    axes.margins(y=0.12)
     axes.set_xlabel("billion multiply-accumulates per image")
-    place_labels(axes, labels)
+    _finish(axes, labels)
     return drawing
+
+
+def _finish(axes: Axes, labels: list[tuple[float, float, str, dict]]) -> None:
+    """Room around the points, but none for a mAP below 0, and the labels."""
+    axes.margins(y=0.12)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.06 * high), high)
+    place_labels(axes, labels)
 
 
 def _points(
