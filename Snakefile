@@ -15,6 +15,9 @@ configfile: "config/config.yaml"
 include: "rules/common.smk"
 
 
+report: "scripts/report/captions/workflow.rst"
+
+
 pathvars:
     results=config["results_dir"],
     logs=os.path.join(config["results_dir"], "logs"),

@@ -295,6 +295,13 @@ def ds_templates():
     return sorted(os.path.relpath(path) for path in (BASE / "ds_configs").glob("*.j2"))
 
 
+def report_templates():
+    """The templates of the report's page, which a digest of Python code does not see."""
+    return sorted(
+        os.path.relpath(path) for path in (BASE / "scripts/report/templates").iterdir()
+    )
+
+
 def device_settings(device):
     """The config's section of a device."""
     return (

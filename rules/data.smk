@@ -46,7 +46,12 @@ checkpoint choose_faces:
         groups="<results>/index/{split}/groups.csv",
     output:
         selection="<results>/selection/{split}.csv",
-        counts="<results>/selection/{split}.counts.csv",
+        counts=report(
+            "<results>/selection/{split}.counts.csv",
+            caption="../scripts/report/captions/counts.rst",
+            category="Data",
+            labels={"split": "{split}"},
+        ),
     log:
         "<logs>/choose_faces/{split}.log",
     conda:
@@ -152,7 +157,12 @@ rule label_sheet:
         manifest="<results>/kitti/{split}/{dataset}.manifest.csv",
         conversion=CONVERSION,
     output:
-        "<results>/check_labels/{split}/{dataset}.jpg",
+        report(
+            "<results>/check_labels/{split}/{dataset}.jpg",
+            caption="../scripts/report/captions/check_labels.rst",
+            category="Labels",
+            labels={"dataset": "{dataset}", "split": "{split}"},
+        ),
     log:
         "<logs>/check_labels/{split}/{dataset}.log",
     conda:

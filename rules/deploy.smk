@@ -56,7 +56,12 @@ rule benchmark_device:
         conversion=CONVERSION,
     output:
         benchmark="<results>/deployed/{device}/benchmark.json",
-        table="<results>/deployed/{device}/benchmark.md",
+        table=report(
+            "<results>/deployed/{device}/benchmark.md",
+            caption="../scripts/report/captions/benchmark.rst",
+            category="Devices",
+            labels={"device": "{device}"},
+        ),
     log:
         "<logs>/benchmark_device/{device}.log",
     localrule: True

@@ -68,7 +68,11 @@ rule choose_model:
     output:
         metrics="<results>/chosen/metrics.json",
         choice="<results>/chosen/choice.json",
-        table="<results>/chosen/models.csv",
+        table=report(
+            "<results>/chosen/models.csv",
+            caption="../scripts/report/captions/models.rst",
+            category="Pruning",
+        ),
         model=f"<results>/chosen/{MODEL}",
     log:
         "<logs>/choose_model.log",

@@ -1,9 +1,20 @@
 rule make_report:
     input:
         targets("check_labels"),
+        templates=report_templates(),
     output:
-        html="<results>/report.html",
-        figures=directory("<results>/report"),
+        html=report(
+            "<results>/report.html",
+            caption="../scripts/report/captions/page.rst",
+            category="Report",
+        ),
+        figures=report(
+            directory("<results>/report"),
+            patterns=["{figure}.svg"],
+            caption="../scripts/report/captions/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
         "<logs>/report.log",
     conda:

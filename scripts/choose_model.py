@@ -47,7 +47,7 @@ def choose_model(
     else:
         reason = (
             f"smallest model that loses at most {max_map_drop:g} points: "
-            f"{chosen['drop']:+.2f} points at {100 * chosen['share of parameters']:.1f} % "
+            f"{-chosen['drop']:+.2f} points at {100 * chosen['share of parameters']:.1f} % "
             "of the parameters"
         )
     table["chosen"] = table["run"] == chosen["run"]
