@@ -311,6 +311,26 @@ def device_settings(device):
     )
 
 
+def rendering_settings(device):
+    """What of a device's section its DeepStream configs depend on: not how to reach or measure it."""
+    elsewhere = (
+        *("host", "user", "port", "identity_file", "jump_host", "folder"),
+        *("nvpmodel", "jetson_clocks", "warm_up_s", "duration_s", "engines"),
+        *(
+            "engine_timeout_s",
+            "stop_timeout_s",
+            "connect_timeout_s",
+            "reconnect_timeout_s",
+        ),
+        *("min_free_disk_mb", "min_free_memory_mb"),
+    )
+    return {
+        key: value
+        for key, value in device_settings(device).items()
+        if key not in elsewhere
+    }
+
+
 def local_clip(wildcards):
     """The video that becomes part of the desk's release; a device has its own."""
     if wildcards.device != "local":

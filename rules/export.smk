@@ -51,7 +51,7 @@ rule clip:
     params:
         code=code_digest("scenes.clip"),
     shell:
-        "python -m scenes --clip {output:q} --size 1280x720 --seconds 10 2> {log:q}"
+        "python -m scenes --clip {output:q} --clip-size 1280x720 --seconds 10 2> {log:q}"
 
 
 rule ds_config:
@@ -72,7 +72,7 @@ rule ds_config:
     conda:
         "../envs/workflow.yaml"
     params:
-        settings=lambda wc: device_settings(wc.device),
+        settings=lambda wc: rendering_settings(wc.device),
         classes=CLASSES,
         templates=lambda wc: template("ds_configs"),
         code=code_digest("ds_config"),
