@@ -338,6 +338,12 @@ def local_clip(wildcards):
     return config["deploy"]["local"]["clip"] or "<results>/clip.mp4"
 
 
+def drawn_clip_size():
+    """Width x height of the video that is drawn where the config names none."""
+    clip = config["deploy"]["local"]["drawn_clip"]
+    return f"{clip['width']}x{clip['height']}"
+
+
 def case_names(device):
     """`{model}-{engine}` for everything that is benchmarked on a device."""
     engines = device_settings(device).get("engines", ["gpu"])

@@ -48,10 +48,14 @@ rule clip:
         "<logs>/clip.log",
     conda:
         "../envs/workflow.yaml"
+    threads: ALL_CORES
     params:
+        size=drawn_clip_size(),
+        seconds=config["deploy"]["local"]["drawn_clip"]["seconds"],
         code=code_digest("scenes.clip"),
     shell:
-        "python -m scenes --clip {output:q} --clip-size 1280x720 --seconds 10 2> {log:q}"
+        "python -m scenes --clip {output:q} --clip-size {params.size}"
+        " --seconds {params.seconds} --processes {threads} 2> {log:q}"
 
 
 rule ds_config:

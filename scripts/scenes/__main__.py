@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
                 people=args.people,
                 seed=args.seed,
                 codec=args.codec,
+                processes=args.processes,
             )
             print(f"{args.clip}: {frames} frames")
     except ScenesError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 from scenes.backgrounds import draw_background
@@ -45,8 +48,11 @@ def write_clip(
     people: int = 6,
     seed: int = 0,
     codec: str = "libx264",
+    processes: int = 1,
 ) -> int:
     """Write `seconds` of video, `size` (width, height) even pixels, and return its frames.
+
+    `processes` draw at the same time; their number changes nothing in the file.
 
     The file appears whole or not at all. The same arguments give the same bytes on one machine.
     Raises ScenesError for a wrong argument or a codec that this PyAV does not have.
@@ -72,7 +78,8 @@ def write_clip(
             stream.options = {"crf": "23", "preset": "veryfast"}
         else:
             stream.bit_rate = 4_000_000
-        for pixels in draw_frames(frames, size=size, rate=rate, people=people, seed=seed):
+        scene = _draw_scene(frames, size=size, rate=rate, people=people, seed=seed)
+        for pixels in _frames(scene, min(processes, frames)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -80,10 +87,29 @@ def write_clip(
     return frames
 
 
-def draw_frames(
-    count: int, *, size: tuple[int, int], rate: int, people: int, seed: int
-) -> Iterator[np.ndarray]:
-    """Yield `count` pictures (height, width, 3) uint8 RGB, a `rate`-th of a second apart."""
+@dataclass(frozen=True)
+class _Scene:
+    """All that the frames are drawn from."""
+
+    background: np.ndarray  # float32 (height, width, 3)
+    light: Light
+    walkers: list[_Walker]  # the farthest first
+    grain: np.ndarray  # float32 (height + 32, width + 32, 1)
+    grain_corners: np.ndarray  # (frames, 2) y, x: where in the grain each frame begins
+    rate: int
+
+    def frame(self, index: int) -> np.ndarray:
+        """The picture (height, width, 3) uint8 RGB, `index` / `rate` seconds after the start."""
+        height, width = self.background.shape[:2]
+        canvas = Canvas(self.background.copy())
+        for walker in self.walkers:
+            _draw_at(canvas, walker, index / self.rate, self.light)
+        y, x = self.grain_corners[index]
+        pixels = canvas.pixels + self.grain[y : y + height, x : x + width]
+        return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def _draw_scene(frames: int, *, size: tuple[int, int], rate: int, people: int, seed: int) -> _Scene:
     width, height = size
     rng = np.random.default_rng([seed, 1000])
     background = draw_background(rng, width, height).pixels
@@ -91,13 +117,31 @@ def draw_frames(
     walkers = [_draw_walker(rng, number, people) for number in range(people)]
     walkers.sort(key=lambda walker: walker.unit)
     grain = rng.standard_normal((height + 32, width + 32, 1), dtype=np.float32) * 2.0
-    for index in range(count):
-        canvas = Canvas(background.copy())
-        for walker in walkers:
-            _draw_at(canvas, walker, index / rate, light)
-        y, x = (int(value) for value in rng.integers(0, 32, 2))
-        pixels = canvas.pixels + grain[y : y + height, x : x + width]
-        yield np.clip(pixels, 0, 255).astype(np.uint8)
+    corners = rng.integers(0, 32, (frames, 2))
+    return _Scene(background, light, walkers, grain, corners, rate)
+
+
+def _frames(scene: _Scene, processes: int) -> Iterator[np.ndarray]:
+    """Yield the frames of a scene in order, drawn by that many processes."""
+    indices = range(len(scene.grain_corners))
+    if processes < 2:
+        yield from map(scene.frame, indices)
+        return
+    # Spawned: a fork beside the threads of an encoder that is open can hang.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_share, initargs=(scene,)) as pool:
+        yield from pool.map(_draw_shared, indices, chunksize=4)
+
+
+def _share(scene: _Scene) -> None:
+    # A pool's initialiser can hand its work over only through a global name of the process.
+    global _shared  # noqa: PLW0603
+    _shared = scene
+    cv2.setNumThreads(1)
+
+
+def _draw_shared(index: int) -> np.ndarray:
+    return _shared.frame(index)
 
 
 def _draw_walker(rng: np.random.Generator, number: int, people: int) -> _Walker:

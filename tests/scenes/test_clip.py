@@ -26,9 +26,17 @@ def test_clip_has_the_frames_asked_for_and_moves(tmp_path, codec):
     assert [item.name for item in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_same_seed_gives_same_bytes(tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_clip(tmp_path / name, seconds=0.2, size=(160, 90), rate=10, people=2, seed=seed)
+def test_same_seed_gives_same_bytes_from_any_number_of_processes(tmp_path):
+    for name, seed, processes in (("a", 1, 1), ("b", 1, 2), ("c", 2, 1)):
+        write_clip(
+            tmp_path / name,
+            seconds=0.5,
+            size=(160, 90),
+            rate=10,
+            people=2,
+            seed=seed,
+            processes=processes,
+        )
     contents = [(tmp_path / name).read_bytes() for name in "abc"]
     assert contents[0] == contents[1] != contents[2]
 
