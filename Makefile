@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 \
 	2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
+# Two processes: more would each wait for the one with the small run of the workflow.
+PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help demo test test-all lint format clean
@@ -30,11 +32,11 @@ demo: .venv/installed data/demo
 	$(SNAKEMAKE) report --cores $(CORES) --configfile config/demo.yaml
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
