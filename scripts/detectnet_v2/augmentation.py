@@ -138,13 +138,19 @@ class Augmenter:
         """What validation applies: scale and crop of the preprocessing, no chance."""
         return Drawn(self._base, np.eye(4)[:, :3])
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
-        """Draw all operations for one image; how much ``rng`` is used depends on the settings."""
+    def draw(self, rng: np.random.Generator, size: tuple[int, int] | None = None) -> Drawn:
+        """Draw all operations for one image; how much ``rng`` is used depends on the settings.
+
+        With ``size``, width and height, the whole output is scaled to that size: the same is drawn,
+        and a blur is as wide in the image.
+        """
+        width, height = size or (self.width, self.height)
+        shrink = scaling(self.width / width, self.height / height)
         return Drawn(
-            spatial=self._draw_spatial(rng),
+            spatial=shrink @ self._draw_spatial(rng),
             color=self._draw_color(rng),
             blur=(
-                rng.uniform(0, self._native.blur_sigma_max)
+                rng.uniform(0, self._native.blur_sigma_max) * (width / self.width)
                 if rng.random() < self._native.blur_probability
                 else 0.0
             ),

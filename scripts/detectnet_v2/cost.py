@@ -85,6 +85,39 @@ def bbox_cost(
     return loss.mean((0, 2, 3, 4))
 
 
+def giou_cost(
+    predicted: Tensor, target: Tensor, cov_norm: Tensor, *, weight: Tensor | None = None
+) -> Tensor:
+    """1 - GIoU of the boxes (arXiv:1902.09630), weighted and averaged as ``bbox_cost`` does: (C,).
+
+    Shapes are those of ``bbox_cost``. Both boxes of a cell lie about its reference point, so
+    their overlap and their hull follow from the distances to the sides. A box without area has an
+    IoU of 0.
+    """
+    count, classes, height, width = cov_norm.shape
+    shape = count, classes, 4, height, width
+    left, top, right, bottom = predicted.view(shape).unbind(2)
+    left_, top_, right_, bottom_ = target.view(shape).unbind(2)
+
+    def area(across: Tensor, down: Tensor) -> Tensor:
+        return across.clamp(min=0) * down.clamp(min=0)
+
+    overlap = area(
+        torch.minimum(left, left_) + torch.minimum(right, right_),
+        torch.minimum(top, top_) + torch.minimum(bottom, bottom_),
+    )
+    union = area(left + right, top + bottom) + area(left_ + right_, top_ + bottom_) - overlap
+    hull = area(
+        torch.maximum(left, left_) + torch.maximum(right, right_),
+        torch.maximum(top, top_) + torch.maximum(bottom, bottom_),
+    )
+    giou = overlap / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)
+    loss = (1 - giou) * cov_norm
+    if weight is not None:
+        loss = loss * weight.view(-1, 1, 1, 1)
+    return loss.mean((0, 2, 3))
+
+
 @dataclass(frozen=True)
 class ClassCost:
     """Weights of one class: its own, of foreground cells, and of objectives (cov, bbox)."""
@@ -112,6 +145,7 @@ class CostFunction:
         max_weight: float = 1.0,
         focal_gamma: float = 0.0,
         positive_weight: float = 1.0,
+        giou: bool = False,
         device: torch.device | None = None,
     ) -> None:
         self.names = [c.name for c in classes]
@@ -125,10 +159,14 @@ class CostFunction:
         self._limits = min_weight, max_weight
         self._focal_gamma = focal_gamma
         self._positive_weight = positive_weight
+        self._giou = giou
         self._sums = torch.zeros_like(self.weights)
 
     def costs(self, bbox: Tensor, cov: Tensor, targets: Targets) -> Tensor:
         """Costs (C, 2) of a batch's predictions ``bbox`` (N, 4C, h, w) and ``cov`` (N, C, h, w)."""
+        boxes = bbox_cost(bbox, targets.bbox, targets.cov_norm, weight=targets.weight)
+        if self._giou:
+            boxes = boxes + giou_cost(bbox, targets.bbox, targets.cov_norm, weight=targets.weight)
         return torch.stack(
             [
                 coverage_cost(
@@ -139,7 +177,7 @@ class CostFunction:
                     focal_gamma=self._focal_gamma,
                     positive_weight=self._positive_weight,
                 ),
-                bbox_cost(bbox, targets.bbox, targets.cov_norm, weight=targets.weight),
+                boxes,
             ],
             dim=1,
         )
@@ -201,6 +239,7 @@ def from_spec(
         max_weight=config.max_objective_weight,
         focal_gamma=native.coverage_focal_gamma,
         positive_weight=native.coverage_positive_weight or 1.0,
+        giou=native.bbox_loss == spec_pb2.NativeConfig.L1_GIOU,
         device=device,
     )
 

@@ -18,7 +18,8 @@ import torch
 from detectnet_v2 import objectives, spec_pb2
 from detectnet_v2.augmentation import Augmenter, Drawn, scaling, transform_boxes, translation
 from detectnet_v2.cost import Targets
-from detectnet_v2.dataset import Sample, target_classes
+from detectnet_v2.curriculum import Curriculum
+from detectnet_v2.dataset import MINIMUM_SIZE, Sample, target_classes
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.rasterizer import EllipseConfig, rasterize
 
@@ -51,13 +52,40 @@ def steps_per_epoch(count: int, batch_size: int, processes: int = 1) -> int:
     return math.ceil(math.ceil(count / batch_size) / processes)
 
 
-def epoch_order(seed: int, epoch: int, count: int, total: int) -> np.ndarray:
-    """``total`` positions among ``count`` samples: a permutation, then the start of another."""
+def epoch_order(
+    seed: int, epoch: int, count: int, total: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """``total`` positions among ``count`` samples: a permutation, then the start of another.
+
+    With ``weights`` (count,) each sample comes in proportion to its weight, as often as that is or
+    once more (systematic sampling), in random order.
+    """
+    if weights is not None:
+        rng = np.random.default_rng((seed, _ORDER, epoch))
+        steps = np.cumsum(weights) * (total / weights.sum())
+        taken = np.searchsorted(steps, np.arange(total) + rng.random(), side="right")
+        return rng.permutation(np.minimum(taken, count - 1))
     order = [
         np.random.default_rng((seed, _ORDER, epoch, turn)).permutation(count)
         for turn in range(math.ceil(total / count))
     ]
     return np.concatenate(order)[:total]
+
+
+def balancing_weights(samples: Sequence[Sample], classes: int, balance: float) -> np.ndarray | None:
+    """How often each sample is to be seen, relative to the others; None when ``balance`` is 0.
+
+    A sample counts for the rarest class that it shows: (images of the commonest class / images of
+    that class) ** balance; a sample without objects counts once.
+    """
+    if not balance:
+        return None
+    shown = np.zeros((len(samples), classes), dtype=bool)
+    for row, sample in zip(shown, samples, strict=True):
+        row[sample.classes] = True
+    images = shown.sum(0)
+    factors = (images.max() / np.maximum(images, 1)) ** balance
+    return np.where(shown.any(1), np.where(shown, factors, 0).max(1), 1.0)
 
 
 def ellipse_configs(experiment: spec_pb2.Experiment) -> list[EllipseConfig]:
@@ -90,7 +118,8 @@ class BatchMaker:
     """Makes batches of ``samples``, whose pixels are ``images``.
 
     ``stretched`` says that images have another size than their samples, and labels must follow;
-    ``pin_memory`` makes batches that a GPU can fetch while it computes.
+    ``curriculum`` may make training's images smaller in some epochs; ``pin_memory`` makes batches
+    that a GPU can fetch while it computes.
     """
 
     def __init__(
@@ -105,6 +134,7 @@ class BatchMaker:
         box_scale: float = objectives.SCALE,
         box_offset: float = objectives.OFFSET,
         stretched: bool = False,
+        curriculum: Curriculum | None = None,
         pin_memory: bool = False,
     ) -> None:
         self._samples = samples
@@ -114,41 +144,40 @@ class BatchMaker:
         self._seed = seed
         self._stretched = stretched
         self._pin_memory = pin_memory
-        self._grid = {
-            "grid_width": -(-augmenter.width // stride),
-            "grid_height": -(-augmenter.height // stride),
-            "stride": stride,
-            "scale": box_scale,
-            "offset": box_offset,
-        }
+        self._size = augmenter.width, augmenter.height
+        self._curriculum = curriculum or Curriculum(self._size)
+        self._cells = {"stride": stride, "scale": box_scale, "offset": box_offset}
 
     def validation(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` without augmentation."""
         unchanged = self._augmenter.unchanged()
-        return self._assemble(indices, lambda _, i, out: self._place(i, unchanged, out))
+        return self._assemble(indices, self._size, lambda _, i, out: self._place(i, unchanged, out))
 
     def training(self, epoch: int, first: int, indices: Sequence[int]) -> Batch:
         """The samples at ``indices``, augmented; ``first`` is the place of the batch's first
         image in the epoch's order."""
+        size = self._curriculum.input_size(epoch)
         return self._assemble(
-            indices, lambda slot, i, out: self._augmented(epoch, first + slot, i, out)
+            indices, size, lambda slot, i, out: self._augmented(epoch, first + slot, i, out)
         )
 
     def _assemble(
         self,
         indices: Sequence[int],
+        size: tuple[int, int],
         make: Callable[[int, int, np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> Batch:
         count, classes = len(indices), len(self._ellipses)
-        height, width = self._grid["grid_height"], self._grid["grid_width"]
-        images = np.empty((count, self._augmenter.height, self._augmenter.width, 3), np.uint8)
+        width, height = (-(-side // self._cells["stride"]) for side in size)
+        grid = {"grid_width": width, "grid_height": height} | self._cells
+        images = np.empty((count, size[1], size[0], 3), np.uint8)
         cov = np.empty((count, classes, height, width), np.float32)
         cov_norm = np.empty_like(cov)
         bbox = np.empty((count, 4 * classes, height, width), np.float32)
         for slot, i in enumerate(indices):
             boxes, labels = make(slot, int(i), images[slot])
             cov[slot], cov_norm[slot], bbox[slot] = rasterize(
-                boxes, labels, config=self._ellipses, num_classes=classes, **self._grid
+                boxes, labels, config=self._ellipses, num_classes=classes, **grid
             )
         weight = np.array([self._samples[i].source_weight for i in indices], np.float32)
         tensors = [torch.from_numpy(value) for value in (images, cov, cov_norm, bbox, weight)]
@@ -173,11 +202,16 @@ class BatchMaker:
         self, epoch: int, position: int, i: int, out: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((self._seed, _AUGMENTATION, epoch, position))
-        drawn = self._augmenter.draw(rng)
-        if rng.random() < self._augmenter.mosaic_probability:
+        size = out.shape[1], out.shape[0]
+        drawn = self._augmenter.draw(rng, size)
+        is_mosaic = rng.random() < self._augmenter.mosaic_probability
+        if is_mosaic and self._curriculum.has_mosaics(epoch):
             boxes, classes = self._mosaic(i, drawn, rng, out)
         else:
             boxes, classes = self._place(i, drawn, out)
+        if size != self._size:
+            kept = (boxes[:, 2:] - boxes[:, :2] >= MINIMUM_SIZE).all(axis=1)
+            boxes, classes = boxes[kept], classes[kept]
         self._augmenter.recolor(
             out, drawn, np.random.default_rng((self._seed, _COLOR_NOISE, epoch, position))
         )
@@ -198,7 +232,7 @@ class BatchMaker:
         all_boxes, all_classes = [], []
         for number, (left, top, right, bottom) in enumerate(quarters):
             j = i if number == 0 else int(others[number - 1])
-            part = drawn if number == 0 else self._augmenter.draw(rng)
+            part = drawn if number == 0 else self._augmenter.draw(rng, (width, height))
             cover = max((right - left) / width, (bottom - top) / height)
             spatial = scaling(1 / cover, 1 / cover) @ part.spatial
             tile = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
@@ -219,11 +253,19 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 class TrainingOrder:
     """Which samples each step of each epoch takes, on this process of a distributed training.
 
+    ``weights`` (count,), where given, say how often samples are taken relative to one another.
     Raises DetectNetError when a batch is larger than the set.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, rank: int = 0, processes: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
         if batch_size > count:
             raise DetectNetError(
@@ -236,6 +278,7 @@ class TrainingOrder:
         self._seed = seed
         self._rank = rank
         self._processes = processes
+        self._weights = weights
 
     def batches(self, first_step: int, last_step: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(epoch, first position, samples) of the steps from ``first_step`` up to ``last_step``.
@@ -247,7 +290,7 @@ class TrainingOrder:
         for step in range(first_step, last_step):
             if step // self.steps != epoch:
                 epoch = step // self.steps
-                order = epoch_order(self._seed, epoch, self._count, total)
+                order = epoch_order(self._seed, epoch, self._count, total, self._weights)
             first = ((step % self.steps) * self._processes + self._rank) * self._batch_size
             yield epoch, first, order[first : first + self._batch_size]
 

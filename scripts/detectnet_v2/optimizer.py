@@ -16,13 +16,24 @@ class TensorFlowAdam(torch.optim.Adam):
     TensorFlow: ``lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps)``. PyTorch corrects ``v``
     before it adds epsilon, so its epsilon is TensorFlow's divided by ``sqrt(1 - b2^t)``: setting
     that at every step makes both equal and keeps PyTorch's fused kernel.
+
+    ``decayed`` parameters shrink by the learning rate times ``decay`` at every step, apart from the
+    gradient and its moments (AdamW, arXiv:1711.05101).
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, epsilon: float, betas: tuple[float, float]
+        self,
+        parameters: Iterable[nn.Parameter],
+        *,
+        epsilon: float,
+        betas: tuple[float, float],
+        decayed: Iterable[nn.Parameter] = (),
+        decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, lr=0.0, betas=betas, eps=epsilon, fused=True)
         self._epsilon = epsilon
+        self._decay = decay
+        self._decayed = [p for p in decayed if p.requires_grad] if decay else []
         self._steps = 0
 
     def update(self, learning_rate: float) -> None:
@@ -31,6 +42,9 @@ class TensorFlowAdam(torch.optim.Adam):
         for group in self.param_groups:
             group["lr"] = learning_rate
             group["eps"] = self._epsilon / math.sqrt(1 - group["betas"][1] ** self._steps)
+        if self._decayed:
+            with torch.no_grad():
+                torch._foreach_mul_(self._decayed, 1 - learning_rate * self._decay)
         self.step()
 
     def load_state_dict(self, state: dict) -> None:
@@ -41,9 +55,16 @@ class TensorFlowAdam(torch.optim.Adam):
 
 
 def from_spec(
-    config: spec_pb2.OptimizerConfig, parameters: Iterable[nn.Parameter]
+    config: spec_pb2.OptimizerConfig,
+    parameters: Iterable[nn.Parameter],
+    *,
+    decayed: Iterable[nn.Parameter] = (),
+    decay: float = 0.0,
 ) -> TensorFlowAdam:
-    """The optimiser of ``training_config.optimizer``; DetectNetError if it cannot be built."""
+    """The optimiser of ``training_config.optimizer``; DetectNetError if it cannot be built.
+
+    ``decayed`` and ``decay`` are as for TensorFlowAdam.
+    """
     adam = config.adam
     if adam.epsilon <= 0 or not (0 <= adam.beta1 < 1 and 0 <= adam.beta2 < 1):
         raise DetectNetError(
@@ -54,6 +75,8 @@ def from_spec(
         [p for p in parameters if p.requires_grad],
         epsilon=adam.epsilon,
         betas=(adam.beta1, adam.beta2),
+        decayed=decayed,
+        decay=decay,
     )
 
 

@@ -1,10 +1,17 @@
-"""Learning-rate schedules of the spec's ``training_config.learning_rate``."""
+"""Learning-rate schedules of the spec's ``training_config.learning_rate``.
+
+NVIDIA's rise and fall evenly in the logarithm of the rate; with ``native.annealing: COSINE`` the
+rate itself follows half a wave (SGDR, arXiv:1608.03983), which stays high for longer.
+"""
 
 import math
 from typing import Protocol
 
 from detectnet_v2 import spec_pb2
 from detectnet_v2.errors import DetectNetError
+
+EXPONENTIAL = spec_pb2.NativeConfig.EXPONENTIAL
+COSINE = spec_pb2.NativeConfig.COSINE
 
 
 class Schedule(Protocol):
@@ -26,6 +33,13 @@ class Schedule(Protocol):
         """Restore ``state_dict``'s result."""
 
 
+def between(low: float, high: float, height: float, shape: int = EXPONENTIAL) -> float:
+    """The rate at ``height``, 0 to 1, of the way from ``low`` to ``high``, for an annealing."""
+    if shape == COSINE:
+        return low + (high - low) * (1 - math.cos(math.pi * height)) / 2
+    return math.exp(math.log(low) + height * (math.log(high) - math.log(low)))
+
+
 def soft_start_annealing(
     progress: float,
     *,
@@ -33,8 +47,9 @@ def soft_start_annealing(
     max_learning_rate: float,
     soft_start: float,
     annealing: float,
+    shape: int = EXPONENTIAL,
 ) -> float:
-    """Rise exponentially from the least to the greatest rate, hold it, and fall back.
+    """Rise from the least to the greatest rate, hold it, and fall back.
 
     ``progress`` runs from 0 to 1 over the whole training; the rise ends at ``soft_start``, the
     fall begins at ``annealing``.
@@ -45,8 +60,7 @@ def soft_start_annealing(
         height = (1 - progress) / (1 - annealing)
     else:
         height = 1.0
-    low, high = math.log(min_learning_rate), math.log(max_learning_rate)
-    return math.exp(low + height * (high - low))
+    return between(min_learning_rate, max_learning_rate, height, shape)
 
 
 class SoftStartAnnealing:
@@ -60,6 +74,7 @@ class SoftStartAnnealing:
         max_learning_rate: float,
         soft_start: float,
         annealing: float,
+        shape: int = EXPONENTIAL,
     ) -> None:
         self._total_steps = total_steps
         self._settings = {
@@ -67,6 +82,7 @@ class SoftStartAnnealing:
             "max_learning_rate": max_learning_rate,
             "soft_start": soft_start,
             "annealing": annealing,
+            "shape": shape,
         }
 
     def learning_rate(self, step: int) -> float:
@@ -106,8 +122,9 @@ class EarlyStoppingAnnealing:
         soft_start_epochs: int,
         annealing_epochs: int,
         patience_steps: int,
+        shape: int = EXPONENTIAL,
     ) -> None:
-        self._low, self._high = math.log(min_learning_rate), math.log(max_learning_rate)
+        self._low, self._high, self._shape = min_learning_rate, max_learning_rate, shape
         self._rise = soft_start_epochs * steps_per_epoch
         self._fall = max(annealing_epochs * steps_per_epoch, 1)
         self._fall_start = max(num_epochs * steps_per_epoch - self._fall, 0)
@@ -120,7 +137,7 @@ class EarlyStoppingAnnealing:
         rising = step / self._rise if step < self._rise else 1.0
         falling = 1 - (step - self._fall_start) / self._fall if step > self._fall_start else 1.0
         height = max(min(rising, falling), 0.0)
-        return math.exp(self._low + height * (self._high - self._low))
+        return between(self._low, self._high, height, self._shape)
 
     def validated(self, step: int, cost: float) -> None:
         """Begin to anneal at ``step`` when the cost has stopped falling."""
@@ -145,8 +162,10 @@ class EarlyStoppingAnnealing:
         self._waited = state["waited"]
 
 
-def from_spec(training: spec_pb2.TrainingConfig, steps_per_epoch: int) -> Schedule:
-    """The schedule that ``training_config.learning_rate`` names.
+def from_spec(
+    training: spec_pb2.TrainingConfig, steps_per_epoch: int, shape: int = EXPONENTIAL
+) -> Schedule:
+    """The schedule that ``training_config.learning_rate`` names; ``shape`` is native.annealing.
 
     Raises DetectNetError when none is given or its values do not make a schedule.
     """
@@ -165,6 +184,7 @@ def from_spec(training: spec_pb2.TrainingConfig, steps_per_epoch: int) -> Schedu
     rates = {
         "min_learning_rate": config.min_learning_rate,
         "max_learning_rate": config.max_learning_rate,
+        "shape": shape,
     }
     if kind == "soft_start_annealing_schedule":
         if not 0 <= config.soft_start <= config.annealing < 1:

@@ -38,6 +38,7 @@ class Check(NamedTuple):
 POSITIVE = Check("must be > 0", lambda value: value > 0)
 NOT_NEGATIVE = Check("must be >= 0", lambda value: value >= 0)
 UNIT = Check("must be in [0, 1]", lambda value: 0 <= value <= 1)
+SHARE = Check("must be in ]0, 1]", lambda value: 0 < value <= 1)
 BELOW_ONE = Check("must be in [0, 1[", lambda value: 0 <= value < 1)
 INSIDE_UNIT = Check("must be in ]0, 1[", lambda value: 0 < value < 1)
 GRID = Check("must be a multiple of 16 above 0", lambda value: value > 0 and value % 16 == 0)
@@ -163,7 +164,11 @@ CHECKS = {
         "ema_decay": BELOW_ONE,
         "coverage_focal_gamma": NOT_NEGATIVE,
         "gradient_clip_norm": NOT_NEGATIVE,
+        "batch_norm_momentum": BELOW_ONE,
+        "weight_decay": NOT_NEGATIVE,
+        "class_balance": UNIT,
     },
+    "NativeConfig.InputScale": {"until": INSIDE_UNIT, "scale": SHARE},
     "NativeConfig.Augmentation": {
         "scale_min": NOT_NEGATIVE,
         "scale_max": NOT_NEGATIVE,
@@ -173,6 +178,7 @@ CHECKS = {
         "blur_sigma_max": NOT_NEGATIVE,
         "noise_stddev_max": UNIT,
         "grayscale_probability": UNIT,
+        "mosaic_until": UNIT,
     },
     "NativeConfig.Distillation": {
         "teacher_model_file": NAMED,

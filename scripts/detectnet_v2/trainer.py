@@ -55,14 +55,17 @@ class Trainer:
         self.model = model
         self.step = 0
         self.cost = cost.from_spec(experiment, device=precision.device)
-        self.schedule = schedule.from_spec(training, steps_per_epoch)
+        self.schedule = schedule.from_spec(training, steps_per_epoch, native.annealing)
         self._precision = precision
         self._teacher = teacher
         self._distributed = torch.distributed.is_initialized()
         self._clip_norm = native.gradient_clip_norm
         skip_idle_biases(model)
         self._regularizer = cost.Regularizer(training.regularizer, regularized_parameters(model))
-        self._optimizer = optimizer.from_spec(training.optimizer, model.parameters())
+        kernels = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+        self._optimizer = optimizer.from_spec(
+            training.optimizer, model.parameters(), decayed=kernels, decay=native.weight_decay
+        )
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = MovingAverage(model, native.ema_decay) if native.ema_decay else None
         self._scaling = training.cost_scaling

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from detectnet_v2 import loader, spec_pb2
+from detectnet_v2 import curriculum, loader, spec_pb2
 from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.checkpoint import CheckpointFolder, training_digest
 from detectnet_v2.dataset import target_classes, training_samples, validation_samples
@@ -97,7 +97,11 @@ class _Training:
             seed=experiment.random_seed,
             rank=run.rank,
             processes=run.processes,
+            weights=loader.balancing_weights(
+                self._samples, len(target_classes(experiment)), experiment.native.class_balance
+            ),
         )
+        self._curriculum = curriculum.from_spec(experiment)
         canvas = largest_size([*self._samples, *held_out])
         digest = content_digest([sample.image for sample in self._samples])
         self._maker = batch_maker(
@@ -180,6 +184,8 @@ class _Training:
                 self._threads,
                 self._workers,
             )
+            if self._curriculum.scales:
+                _LOG.info("images: %s", self._curriculum.describe())
             visualizer = self._config.visualizer
             self._log = TrainingLog(
                 self._run.results_dir,
@@ -189,6 +195,7 @@ class _Training:
                 steps_per_epoch=self._order.steps,
                 epochs=self._config.num_epochs,
                 images_per_step=self._config.batch_size_per_gpu * self._run.processes,
+                work=self._curriculum.work(),
                 scalar_steps=visualizer.scalar_logging_frequency or _DEFAULT_SCALAR_STEPS,
             )
         work = self._order.batches(self._trainer.step, self._total_steps)

@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from detectnet_v2.status import StatusLog
@@ -31,13 +33,16 @@ class TrainingLog:
         epochs: int,
         images_per_step: int,
         scalar_steps: int,
+        work: Sequence[float] | None = None,
     ) -> None:
+        """``work`` says of each epoch what an image costs, relative to the others, for the ETA."""
         self._status = status
         self._classes = list(classes)
         self._steps = steps_per_epoch
         self._epochs = epochs
         self._images = images_per_step
         self._scalar_steps = scalar_steps
+        self._work = [0.0, *accumulate(work or [1.0] * epochs)]
         self._table = TrainingTable(
             results_dir / "training.csv",
             self._classes,
@@ -48,6 +53,7 @@ class TrainingLog:
             first_step=first_step,
             total_steps=epochs * steps_per_epoch,
             images_per_step=images_per_step,
+            work=self._work,
         )
 
     def step(self, step: int, loss: float, learning_rate: float) -> None:
@@ -89,7 +95,8 @@ class TrainingLog:
             self._events.scalars(scalars, epoch * self._steps)
             text += f", mAP {mean:.2f} %"
         self._table.add(row)
-        left = clock((self._epochs - epoch) * seconds)
+        own, rest = self._work[epoch] - self._work[epoch - 1], self._work[-1] - self._work[epoch]
+        left = clock(rest / own * seconds)
         self._status.write(
             text, epoch=epoch, max_epoch=self._epochs, time_per_epoch=clock(seconds), eta=left
         )
@@ -133,9 +140,15 @@ class TrainingTable:
 
 
 class Progress:
-    """Progress of the steps: a bar on a terminal, a line now and then elsewhere."""
+    """Progress of the steps: a bar on a terminal, a line now and then elsewhere.
 
-    def __init__(self, *, first_step: int, total_steps: int, images_per_step: int) -> None:
+    ``work`` is what has been done before each epoch and in the end, in any unit.
+    """
+
+    def __init__(
+        self, *, first_step: int, total_steps: int, images_per_step: int, work: Sequence[float]
+    ) -> None:
+        self._work = work
         self._total = total_steps
         self._images = images_per_step
         self._first = first_step
@@ -156,8 +169,17 @@ class Progress:
         now = time.monotonic()
         if now - self._printed >= _LINE_SECONDS:
             self._printed = now
-            left = clock((self._total - step) * self._images / rate)
+            left = clock(self.seconds_left(step, now - self._started))
             _LOG.info("%s step %d/%d %.1f images/s ETA %s", text, step, self._total, rate, left)
+
+    def seconds_left(self, step: int, elapsed: float) -> float:
+        """Seconds from ``step`` to the end when ``elapsed`` seconds brought us there."""
+        done = self._done(step) - self._done(self._first)
+        return elapsed * (self._work[-1] - self._done(step)) / max(done, 1e-9)
+
+    def _done(self, step: int) -> float:
+        epochs = len(self._work) - 1
+        return float(np.interp(step / self._total * epochs, range(epochs + 1), self._work))
 
     def message(self, text: str) -> None:
         """Print a line of its own."""

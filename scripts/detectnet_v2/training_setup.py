@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from detectnet_v2 import objectives, spec_pb2
+from detectnet_v2 import curriculum, objectives, spec_pb2
 from detectnet_v2.augmentation import Augmenter
 from detectnet_v2.dataset import Sample, target_classes
 from detectnet_v2.errors import DetectNetError
@@ -53,6 +54,16 @@ def build_model(experiment: spec_pb2.Experiment) -> DetectNetV2:
 
     Raises DetectNetError when it cannot be built, or a loaded graph has another input size.
     """
+    model = _network(experiment)
+    momentum = experiment.native.batch_norm_momentum
+    if momentum:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1 - momentum
+    return model.train()
+
+
+def _network(experiment: spec_pb2.Experiment) -> DetectNetV2:
     config = experiment.model_config
     size = experiment.augmentation_config.preprocessing
     width, height = size.output_image_width, size.output_image_height
@@ -69,7 +80,7 @@ def build_model(experiment: spec_pb2.Experiment) -> DetectNetV2:
             )
         if config.freeze_blocks or config.freeze_bn:
             _LOG.warning("model_config: freezing has no effect with load_graph")
-        return model.train()
+        return model
     model = DetectNetV2(
         config.num_layers or 18,
         len(classes),
@@ -85,7 +96,7 @@ def build_model(experiment: spec_pb2.Experiment) -> DetectNetV2:
     elif config.freeze_blocks:
         raise DetectNetError("model_config.freeze_blocks needs a pretrained_model_file")
     freeze(model, config.freeze_blocks, config.freeze_bn)
-    return model.train()
+    return model
 
 
 def batch_maker(
@@ -122,6 +133,7 @@ def batch_maker(
         box_scale=box.scale or objectives.SCALE,
         box_offset=box.offset or objectives.OFFSET,
         stretched=stretched,
+        curriculum=curriculum.from_spec(experiment),
         pin_memory=pin_memory,
     )
 

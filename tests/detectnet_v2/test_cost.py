@@ -197,3 +197,37 @@ def test_an_unknown_objective_is_refused():
     spec.cost_function_config.target_classes[0].objectives.add(name="depth")
     with pytest.raises(DetectNetError, match="'depth'"):
         cost.from_spec(spec)
+
+
+def test_giou_cost_is_that_of_the_boxes():
+    # Distances left, top, right, bottom of one cell: 2 x 2 about the point, and moved by 1 in x.
+    target = torch.tensor([1.0, 1.0, 1.0, 1.0]).view(1, 4, 1, 1)
+    moved = torch.tensor([0.0, 1.0, 2.0, 1.0]).view(1, 4, 1, 1)
+    norm = torch.full((1, 1, 1, 1), 0.5)
+    # Overlap 2, union 6, hull 6.
+    assert cost.giou_cost(moved, target, norm).item() == pytest.approx(0.5 * (1 - 2 / 6), abs=1e-4)
+    assert cost.giou_cost(target, target, norm).item() == pytest.approx(0, abs=1e-4)
+    # Apart: overlap 0, areas 4 and 4, hull 6 x 2.
+    apart = torch.tensor([-3.0, 1.0, 5.0, 1.0]).view(1, 4, 1, 1)
+    expected = 0.5 * (1 + (12 - 8) / 12)
+    assert cost.giou_cost(apart, target, norm).item() == pytest.approx(expected, abs=1e-4)
+    # The same at a tenth of the size, where L1 is a tenth.
+    small = cost.giou_cost(moved / 10, target / 10, norm).item()
+    assert small == pytest.approx(0.5 * (1 - 2 / 6), abs=1e-3)
+
+
+def test_giou_is_added_to_the_box_cost_with_its_weights():
+    rng = torch.Generator().manual_seed(0)
+    bbox, goal = (torch.rand(2, 8, 3, 4, generator=rng) for _ in range(2))
+    norm, weight = torch.rand(2, 2, 3, 4, generator=rng), torch.tensor([1.0, 3.0])
+    wanted = targets(torch.zeros(2, 2, 3, 4), norm, goal, weight)
+    cov = torch.full((2, 2, 3, 4), 0.5)
+    classes = [class_cost("cat"), class_cost("dog")]
+    plain = cost.CostFunction(classes).costs(bbox, cov, wanted)
+    both = cost.CostFunction(classes, giou=True).costs(bbox, cov, wanted)
+    assert torch.equal(plain[:, 0], both[:, 0])
+    each = [
+        cost.giou_cost(bbox[i : i + 1], goal[i : i + 1], norm[i : i + 1]) * weight[i]
+        for i in range(2)
+    ]
+    torch.testing.assert_close(both[:, 1] - plain[:, 1], sum(each) / 2)

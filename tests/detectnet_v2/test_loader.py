@@ -219,3 +219,27 @@ def test_prefetcher_passes_errors_on_and_stops_its_threads():
     ):
         next(results)
     assert threading.active_count() == before
+
+
+def test_weighted_samples_come_in_proportion_and_none_is_lost():
+    weights = np.array([1.0, 1.0, 2.0, 0.5])
+    order = loader.epoch_order(3, 0, 4, 18, weights)
+    counts = np.bincount(order, minlength=4)
+    np.testing.assert_array_less(np.abs(counts - 18 * weights / weights.sum()), 1)
+    assert not np.array_equal(order, np.sort(order))
+    assert np.array_equal(order, loader.epoch_order(3, 0, 4, 18, weights))
+    assert not np.array_equal(order, loader.epoch_order(3, 1, 4, 18, weights))
+    first = next(TrainingOrder(4, 4, seed=3, weights=weights).batches(0, 1))[2]
+    assert np.array_equal(first, loader.epoch_order(3, 0, 4, 4, weights))
+
+
+def test_rare_classes_weigh_more():
+    shown = [[0], [0], [0, 0], [0], [1], [0, 1], [], []]
+    samples = [sample(i, [[8, 8, 40, 48]] * len(c), c) for i, c in enumerate(shown)]
+    # Class 0 is on five images, class 1 on two.
+    rare = 5 / 2
+    assert loader.balancing_weights(samples, 2, 0.0) is None
+    expected = [1, 1, 1, 1, rare, rare, 1, 1]
+    assert loader.balancing_weights(samples, 2, 1.0).tolist() == pytest.approx(expected)
+    root = loader.balancing_weights(samples, 2, 0.5)
+    assert root[4] == pytest.approx(rare**0.5)

@@ -111,3 +111,16 @@ def test_early_stopping_anneals_when_validation_no_longer_improves():
         assert not schedule_.finished(79)
         assert schedule_.finished(80)
         assert math.isclose(schedule_.learning_rate(90), 0.01)
+
+
+def test_cosine_annealing_follows_half_a_wave():
+    training = spec_pb2.TrainingConfig(num_epochs=10)
+    config = training.learning_rate.soft_start_annealing_schedule
+    config.min_learning_rate, config.max_learning_rate = 1e-5, 1e-3
+    config.soft_start, config.annealing = 0.1, 0.5
+    cosine = schedule.from_spec(training, 10, schedule.COSINE)
+    plain = schedule.from_spec(training, 10)
+    for step, share in ((0, 0.0), (5, 0.5), (10, 1.0), (50, 1.0), (75, 0.5), (100, 0.0)):
+        height = (1 - math.cos(math.pi * share)) / 2
+        assert cosine.learning_rate(step) == pytest.approx(1e-5 + height * (1e-3 - 1e-5))
+    assert plain.learning_rate(75) == pytest.approx(1e-4)

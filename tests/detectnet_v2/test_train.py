@@ -222,7 +222,11 @@ def test_equal_seeds_repeat_and_others_do_not(spec, tmp_path):
 
 
 def test_an_interrupt_saves_and_the_next_start_resumes_exactly(spec, tmp_path, monkeypatch, capfd):
-    path = spec(native="ema_decay: 0.9 augmentation { mosaic_probability: 0.3 }")
+    # Interrupted in the small size; the full one follows after the second epoch.
+    path = spec(
+        native="ema_decay: 0.9 input_scales { until: 0.5 scale: 0.5 } class_balance: 0.5 "
+        "weight_decay: 0.01 augmentation { mosaic_probability: 0.3 mosaic_until: 0.7 }"
+    )
     assert train(path, tmp_path / "whole") == 0
 
     run_step = trainer.Trainer.run_step

@@ -17,6 +17,7 @@ from detectnet_v2.model import DetectNetV2
 from detectnet_v2.optimizer import MovingAverage, TensorFlowAdam
 from detectnet_v2.precision import Precision, choose_precision, requested_precision, set_threads
 from detectnet_v2.trainer import Trainer, skip_idle_biases
+from detectnet_v2.training_setup import build_model
 
 CPU = torch.device("cpu")
 
@@ -263,3 +264,34 @@ print(given_back, faults())
     )
     given_back, kept = map(int, done.stdout.split())
     assert kept < given_back / 10
+
+
+def test_weight_decay_shrinks_kernels_apart_from_the_gradient():
+    plain, decayed = small_model(), small_model()
+    spec = experiment()
+    make_trainer(spec, plain).run_step(batch())
+    spec.native.weight_decay = 0.5
+    make_trainer(spec, decayed).run_step(batch())
+    start = small_model().state_dict()
+    for name, value in plain.state_dict().items():
+        is_kernel = value.ndim == 4
+        shrunk = value - 1e-3 * 0.5 * start[name] if is_kernel else value
+        torch.testing.assert_close(decayed.state_dict()[name], shrunk, rtol=0, atol=1e-6, msg=name)
+
+
+def test_batch_norm_momentum_is_the_share_that_is_kept():
+    spec = experiment()
+    spec.model_config.num_layers = 10
+    spec.model_config.use_batch_norm = True
+    size = spec.augmentation_config.preprocessing
+    size.output_image_width, size.output_image_height = 48, 32
+
+    def momenta():
+        model = build_model(spec)
+        assert model.training
+        return {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+
+    assert momenta() == {0.01}
+    spec.native.batch_norm_momentum = 0.9
+    (momentum,) = momenta()
+    assert momentum == pytest.approx(0.1)
