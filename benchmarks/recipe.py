@@ -9,8 +9,8 @@ are pieces of a spec that are merged over it:
       --variant 'giou=native { bbox_loss: L1_GIOU }' \\
       --variant 'decay=native { weight_decay: 0.05 }'
 
-Figures are those of fold 0 after the last epoch, by NVIDIA's rules. A variant whose mean lies within
-the spread of the seeds is worth nothing that was measured.
+Figures are those of fold 0 after the last epoch, by NVIDIA's rules. A change that is smaller than
+the spread of the seeds says nothing.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def main() -> None:
         name, _, piece = text.partition("=")
         variants[name] = piece
     # The workflow's specs name paths relative to the folder that it runs in.
-    os.environ.setdefault("DATA_BASE_PATH", os.getcwd())
+    os.environ.setdefault("DATA_BASE_PATH", str(Path.cwd()))
     base = load_experiment(args.spec)
     if args.output:
         run_all(args, base, variants, args.output)

@@ -11,7 +11,7 @@ BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE / "scripts"))
 
 from code_digest import code_digest
-from configuration import ConfigError, check_config, merged, per_class
+from configuration import ConfigError, check_config, merged, per_class, pruning_branches
 from datasets.errors import missing_dataset_message
 from datasets.fingerprint import fingerprint
 from deepstream.devices import dla_core, lowest_opset, resolve
@@ -36,7 +36,9 @@ ALL_CORES = os.cpu_count() or 1
 os.environ.update(DATA_BASE_PATH=os.getcwd())
 CLASSES = config["classes"]
 TOOLKIT = TOOLKITS[config["toolkit"]]
-THRESHOLDS = [f"{threshold:g}" for threshold in sorted(config["prune"]["thresholds"])]
+# How each pruned model is named in paths, and the flag that says how much of it goes.
+PRUNING = pruning_branches(config["prune"])
+THRESHOLDS = list(PRUNING)
 TRAIN = config["train"]
 RETRAIN = merged(config["train"], config["retrain"])
 SPLITS = [

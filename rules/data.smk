@@ -32,6 +32,7 @@ rule group_duplicates:
         roots=lambda wc: {
             name: config["datasets"][name]["root"] for name in datasets_of(wc.split)
         },
+        enabled=config["duplicates"]["enabled"],
         max_distance=config["duplicates"]["max_distance"],
         min_correlation=config["duplicates"]["min_correlation"],
         raw=raw_fingerprints,

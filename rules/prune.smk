@@ -13,9 +13,10 @@ rule prune:
         command=command("prune"),
         code=task_code("prune"),
         settings=prune_flags(),
+        amount=lambda wc: PRUNING[wc.threshold],
         folder=lambda wc, output: str(Path(output.model).parent),
     shell:
-        "{params.command} -m {input.model:q} -o {output.model:q} -pth {wildcards.threshold}"
+        "{params.command} -m {input.model:q} -o {output.model:q} {params.amount}"
         " {params.settings} --results_dir {params.folder:q} 2>&1 | tee {log:q}"
 
 

@@ -64,6 +64,24 @@ def per_class(setting: float | dict[str, float], classes: list[str]) -> dict[str
     return dict.fromkeys(classes, setting)
 
 
+def pruning_branches(prune: dict[str, Any]) -> dict[str, str]:
+    """The branches of the workflow that prune, largest model first: name to the flag of `prune`.
+
+    `prune.target_ratios`, where there are any, replaces `prune.thresholds`. Iteratively each model
+    is made from the one before, so its ratio is taken of that one's.
+    """
+    ratios = sorted(prune.get("target_ratios") or [], reverse=True)
+    if not ratios:
+        return {f"{value:g}": f"-pth {value:g}" for value in sorted(prune["thresholds"])}
+    bases = [1.0] * len(ratios)
+    if prune["mode"] == "iterative":
+        bases = [1.0, *ratios[:-1]]
+    return {
+        f"ratio-{ratio:g}": f"--target_ratio {ratio / base:.6g}"
+        for ratio, base in zip(ratios, bases, strict=True)
+    }
+
+
 def _message(error: ValidationError) -> str:
     error = _deepest(error)
     key = ".".join(str(part) for part in error.absolute_path) or "config"
@@ -148,6 +166,16 @@ def _check_relations(config: dict[str, Any]) -> None:
         raise ConfigError(
             "train.distill: there is no model to learn from yet; set retrain.distill instead"
         )
-    names = [f"{threshold:g}" for threshold in config["prune"]["thresholds"]]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"prune.thresholds: {names} are not all different to six digits")
+    _check_pruning(config)
+
+
+def _check_pruning(config: dict[str, Any]) -> None:
+    for key in ("thresholds", "target_ratios"):
+        names = [f"{value:g}" for value in config["prune"].get(key, [])]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"prune.{key}: {names} are not all different to six digits")
+    if config["prune"].get("target_ratios") and config["toolkit"] != "native":
+        raise ConfigError(
+            f"prune.target_ratios: only the native toolkit searches a ratio; give prune.thresholds "
+            f"for {config['toolkit']}"
+        )

@@ -24,12 +24,19 @@ def group_duplicates(
     min_correlation: float,
     log: Log,
     threads: int = 1,
+    *,
+    enabled: bool = True,
 ) -> list[tuple[str, str, str]]:
     """The rows of the groups table for all images that keep a face; dataset names are the keys.
 
-    An image that cannot be decoded is a group of its own: the conversion reports it.
+    An image that cannot be decoded is a group of its own: the conversion reports it. Without
+    `enabled` every image is, and none is read.
     """
     images = [(name, image) for name, index in indexes.items() for image in usable_images(index)]
+    if not enabled:
+        log(f"{len(images)} images, each on its own: duplicates.enabled is false")
+        ids = label_groups([key_of(*image) for image in images], range(len(images)))
+        return [(*image, group) for image, group in zip(images, ids, strict=True)]
     tasks = [
         (number, str(Path(roots[name]).expanduser() / tables.unescape(image)))
         for number, (name, image) in enumerate(images)
@@ -76,5 +83,6 @@ if __name__ == "__main__":
                 snakemake.params.min_correlation,
                 job_log,
                 snakemake.threads,
+                enabled=snakemake.params.enabled,
             ),
         )

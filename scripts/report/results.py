@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from configuration import pruning_branches
 
 from report.errors import NotThereYet, ReportError
 
@@ -47,8 +48,8 @@ class Results:
 
     @cached_property
     def thresholds(self) -> list[str]:
-        """The pruning thresholds as they appear in folder names, smallest first."""
-        return [f"{value:g}" for value in sorted(self.config["prune"]["thresholds"])]
+        """The pruning thresholds or ratios as they appear in folder names, largest model first."""
+        return list(pruning_branches(self.config["prune"]))
 
     @property
     def runs(self) -> list[str]:
@@ -139,6 +140,7 @@ class Results:
 
 
 def run_label(run: str) -> str:
-    """A trained model's name for axes and tables: `unpruned`, `pruned 0.5`."""
+    """A trained model's name for axes and tables: `unpruned`, `pruned 0.5`, `pruned to 0.12`."""
     folder, _, threshold = run.partition("/")
+    threshold = threshold.replace("ratio-", "to ")
     return f"pruned {threshold}" if threshold else folder

@@ -77,6 +77,7 @@ def test_the_whole_way_from_raw_data_to_kitti(script, datasets, tmp_path):
         {"groups": "index/train/groups.csv"},
         {"indexes": indexes},
         roots={name: dataset["root"] for name, dataset in datasets.items()},
+        enabled=True,
         max_distance=12,
         min_correlation=0.87,
     )

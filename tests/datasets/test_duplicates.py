@@ -122,6 +122,9 @@ def test_groups_over_datasets(tmp_path, photo, log, threads):
     assert groups["a", "7.jpg"] == groups["b", "7.jpg"]
     assert len(set(groups.values())) == 81
     assert "2 undecodable" in log.text()
+    apart = group_duplicates(indexes, {}, DISTANCE, CORRELATION, log, threads, enabled=False)
+    assert [row[:2] for row in apart] == [row[:2] for row in rows]
+    assert len({row[2] for row in apart}) == 82
 
 
 def test_a_missing_file_has_no_thumbnail(tmp_path):

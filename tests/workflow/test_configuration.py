@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import yaml
-from configuration import ConfigError, check_config, merged, per_class
+from configuration import ConfigError, check_config, merged, per_class, pruning_branches
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,24 @@ def test_default_config_is_valid_and_leaves_only_device_settings_to_defaults(con
     assert config == before
 
 
-def test_demo_overlay_is_valid(repository, config, schema):
-    overlay = yaml.safe_load((repository / "config/demo.yaml").read_text())
-    check_config(merged(config, overlay), schema)
+@pytest.mark.parametrize(
+    "overlay", ["config/demo.yaml", "benchmarks/real.yaml", "benchmarks/real_gpu.yaml"]
+)
+def test_overlay_is_valid(repository, config, schema, overlay):
+    check_config(merged(config, yaml.safe_load((repository / overlay).read_text())), schema)
+
+
+def test_pruning_branches_are_thresholds_or_ratios():
+    prune = {"thresholds": [0.7, 0.5], "mode": "independent"}
+    assert pruning_branches(prune) == {"0.5": "-pth 0.5", "0.7": "-pth 0.7"}
+    prune["target_ratios"] = [0.06, 0.25]
+    assert pruning_branches(prune) == {
+        "ratio-0.25": "--target_ratio 0.25",
+        "ratio-0.06": "--target_ratio 0.06",
+    }
+    # Of the model before, which itself has at most a quarter of the parameters.
+    prune["mode"] = "iterative"
+    assert pruning_branches(prune)["ratio-0.06"] == "--target_ratio 0.24"
 
 
 def test_defaults_fill_what_is_left_out(config, schema):
@@ -57,6 +72,18 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("prune.thresholds", [0.1, "0.2"], "prune.thresholds.1: '0.2' is a text"),
         ("prune.thresholds", [], "prune.thresholds"),
         ("prune.thresholds", [0.1, 0.10000001], "not all different"),
+        (
+            "prune.target_ratios",
+            [0.1, 0.10000001],
+            "prune.target_ratios: ['0.1', '0.1'] are not all different",
+        ),
+        ("prune.target_ratios", [1.5], "prune.target_ratios.0: 1.5 is greater than or equal"),
+        (
+            "train.native.input_scales",
+            [{"until": 0.5}],
+            "train.native.input_scales.0: scale is miss",
+        ),
+        ("duplicates.enabled", "no", "duplicates.enabled: 'no' is not of type 'boolean'"),
         ("toolkit", "tlt9", "toolkit: 'tlt9' is not one of"),
         ("classes", ["mask", "mask"], "classes"),
         ("datasets.kaggle.class_map.mask", "masked", "datasets.kaggle.class_map.mask: 'masked'"),

@@ -79,6 +79,14 @@ def test_removed_threshold_chooses_anew_and_trains_nothing(finished_checkout, pl
     assert not {"train", "prune", "retrain", "evaluate"} & rules_of(jobs)
 
 
+def test_target_ratios_are_branches_of_their_own(finished_checkout, plan):
+    change = {"prune": {"target_ratios": [0.25, 0.12]}}
+    jobs = plan(finished_checkout, ALL, config=change)
+    assert {("prune", "ratio-0.25"), ("retrain", "ratio-0.12")} <= jobs
+    assert not [wildcards for rule, wildcards in jobs if rule == "prune" and "0.9" in wildcards]
+    assert not (DATA_STAGES | {"train"}) & rules_of(jobs)
+
+
 def test_iterative_pruning_starts_from_the_model_before(finished_checkout, plan):
     jobs = plan(finished_checkout, ALL, config={"prune": {"mode": "iterative"}})
     assert ("prune", "0.95") in jobs

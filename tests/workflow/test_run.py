@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from detectnet_v2 import spec_pb2
+from detectnet_v2.spec import load_experiment
 
 JOB = re.compile(r"Finished jobid: \d+ \(Rule: (\w+)\)")
 
@@ -222,3 +224,18 @@ def test_killed_training_resumes_with_the_same_result(checkout, snakemake, envir
         return [float(row["loss"]) for row in csv.DictReader(text.splitlines())]
 
     assert losses((folder / "training.csv").read_text()) == pytest.approx(losses(before), rel=1e-3)
+
+
+def test_lists_of_native_options_reach_the_spec(fresh_checkout, tmp_path, snakemake):
+    folder = tmp_path / "checkout"
+    shutil.copytree(fresh_checkout, folder)
+    scales = [{"until": 0.5, "scale": 0.5}, {"until": 0.75, "scale": 0.75}]
+    change = {"train": {"native": {"input_scales": scales, "annealing": "COSINE"}}}
+    spec = "results/unpruned/train_spec.txt"
+    snakemake(folder, spec, "--cores", "1", config=change)
+    native = load_experiment(folder / spec).native
+    assert [(entry.until, entry.scale) for entry in native.input_scales] == [
+        (0.5, 0.5),
+        (0.75, 0.75),
+    ]
+    assert native.annealing == spec_pb2.NativeConfig.COSINE
