@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -34,7 +35,6 @@ from detectnet_v2.dataset import target_classes
 from detectnet_v2.model import DetectNetV2, count_parameters
 from detectnet_v2.model_file import save_model
 from detectnet_v2.spec import load_experiment
-from detectnet_v2.whole_file import write_json
 
 GRANULARITY = 8
 
@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=10)
     parser.add_argument("--share", type=float, default=0.25, help="of the usual filters (0.25)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once (1)")
     parser.add_argument("--output", type=Path, help="folder of all runs, kept (a temporary one)")
     args = parser.parse_args()
     variants = {"base": ""}
@@ -120,19 +121,30 @@ def main() -> None:
             run_all(args, base, variants, Path(folder))
 
 
-def run_all(args: argparse.Namespace, base: spec_pb2.Experiment, variants: dict, root: Path):
-    """Run seed by seed, so that a table of fewer seeds is there early; print after each."""
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+def run_all(
+    args: argparse.Namespace, base: spec_pb2.Experiment, variants: dict[str, str], root: Path
+) -> None:
+    """Train all, ``args.jobs`` at a time and seed by seed, and print the table."""
+    root.mkdir(parents=True, exist_ok=True)
+    models = {}
     for seed in args.seeds:
         network = narrow_network(base, args.layers, args.share, seed)
-        model = root / f"start-{seed}.hdf5"
-        root.mkdir(parents=True, exist_ok=True)
-        save_model(network, model)
-        for name, text in variants.items():
-            experiment = variant_spec(base, text, epochs=args.epochs, seed=seed, model=model)
-            results[name].append(train(experiment, root / f"{name}-{seed}"))
-            print(f"seed {seed} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-        write_json(root / "results.json", {"seeds": args.seeds, "results": results})
+        models[seed] = root / f"start-{seed}.hdf5"
+        save_model(network, models[seed])
+
+    def one(task: tuple[int, str]) -> dict[str, float]:
+        seed, name = task
+        experiment = variant_spec(
+            base, variants[name], epochs=args.epochs, seed=seed, model=models[seed]
+        )
+        figures = train(experiment, root / f"{name}-{seed}")
+        print(f"seed {seed} {name}: {figures}", file=sys.stderr, flush=True)
+        return figures
+
+    tasks = [(seed, name) for seed in args.seeds for name in variants]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        figures = dict(zip(tasks, pool.map(one, tasks), strict=True))
+    results = {name: [figures[seed, name] for seed in args.seeds] for name in variants}
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
     print(
         f"ResNet{args.layers} with {args.share:g} of the filters ({count_parameters(network):,} "
