@@ -40,7 +40,7 @@ def push(
     with Session(Remote.from_config(name, section)) as session:
         seen = preflight.check(session, devices.resolve(name, section))
         log.info("%s: %s", name, seen.summary())
-        sent = transfer.push(session, release)
+        sent = transfer.push(session, release, seen)
     receipt = {
         "device": name,
         "host": str(session.endpoint),

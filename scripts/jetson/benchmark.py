@@ -61,7 +61,7 @@ def run(
     request = _request(remote, release, cases, seen)
     run_id = hashlib.sha256(request.encode()).hexdigest()[:12]
     patience = remote.reconnect_timeout_s
-    driver = device_script("common", "driver")
+    driver = device_script("common", "engines", "driver")
     try:
         session.persist(lambda: _start(session, run_id, request, driver), patience)
         state = _follow(session, run_id, poll_s)
@@ -105,11 +105,12 @@ def _request(remote: Remote, release: str, cases: Sequence[Case], seen: Probe) -
         "nvpmodel": "" if remote.nvpmodel is None else remote.nvpmodel,
         "clocks": "yes" if remote.jetson_clocks else "no",
     }
-    board, tensorrt = seen.model or "unknown", seen.tensorrt or "unknown"
     for number, case in enumerate(cases, 1):
         values[f"app_{number}"] = case.app
         values[f"models_{number}"] = posixpath.dirname(case.model_file) or "."
-        values[f"engine_{number}"] = case.engine_key(board, tensorrt)
+        names = ("engine", "sha", "calibration", "file")
+        for key, value in zip(names, case.engine_on(seen.model, seen.tensorrt), strict=True):
+            values[f"{key}_{number}"] = value
     return "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from deepstream import keyfile
 from deepstream.errors import DeepStreamError
+from deepstream.render import engine_file
 
 from jetson.errors import JetsonError
 
@@ -38,6 +39,21 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         """Return the case as the receipt holds it."""
         return asdict(self)
+
+    def engine_on(self, board: str | None, tensorrt: str | None) -> tuple[str, str, str, str]:
+        """Return what tells this case's engine from others on a device.
+
+        Its name in the cache, sha256 of the model, of the calibration ("-" for none), and the name
+        of the file that nvinfer writes.
+        """
+        return (
+            self.engine_key(board or "unknown", tensorrt or "unknown"),
+            self.model_sha256,
+            self.calibration_sha256 or "-",
+            engine_file(
+                posixpath.basename(self.model_file), self.batch, self.engine, self.precision
+            ),
+        )
 
     def engine_key(self, board: str, tensorrt: str) -> str:
         """Name the TensorRT engine of this case: everything that makes it another one.

@@ -16,6 +16,7 @@ import paramiko
 from tqdm import tqdm
 
 from jetson.errors import JetsonError, RemoteScriptError
+from jetson.preflight import Probe
 from jetson.release import File, Release
 from jetson.session import Session, device_script, facts
 
@@ -28,7 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class OnDevice:
-    """What the device has: digest and size by path, for uploads and for releases."""
+    """What the device has: digest and size by path, for uploads and for releases.
+
+    Of a release only what was pushed counts: engines, dumps and videos of somebody who ran
+    deepstream-app in its folder are theirs.
+    """
 
     root: str
     current: str
@@ -47,11 +52,12 @@ class Sent:
     resumed_bytes: int = 0
 
 
-def push(session: Session, release: Release) -> Sent:
+def push(session: Session, release: Release, seen: Probe | None = None) -> Sent:
     """Bring a release to the device and make it the current one.
 
     The current release stays whole and current until the new one is complete and verified on the
-    device. A connection that breaks is made anew and the upload goes on where it stopped.
+    device. A connection that breaks is made anew and the upload goes on where it stopped. With what
+    the preflight has `seen`, engines that were built by hand in a release are kept for its models.
 
     Raises:
         JetsonError: with the remedy; what was sent stays there and need not be sent again.
@@ -59,12 +65,12 @@ def push(session: Session, release: Release) -> Sent:
     sent = Sent()
     patience = session.remote.reconnect_timeout_s
     session.persist(
-        lambda: _push_once(session, release, sent), patience, progress=lambda: sent.bytes
+        lambda: _push_once(session, release, seen, sent), patience, progress=lambda: sent.bytes
     )
     return sent
 
 
-def _push_once(session: Session, release: Release, sent: Sent) -> None:
+def _push_once(session: Session, release: Release, seen: Probe | None, sent: Sent) -> None:
     device = _state(session, release.digest)
     if device.current == release.digest and _complete(release, device.current_files):
         log.info("%s: release %s is there already", session.remote.name, release.digest)
@@ -73,7 +79,14 @@ def _push_once(session: Session, release: Release, sent: Sent) -> None:
         _script(session, "activate", release.digest)
         log.info("%s: back to release %s, nothing to send", session.remote.name, release.digest)
         return
-    there = {digest: f"current/{path}" for path, (digest, _) in device.current_files.items()}
+    there = {
+        digest: f"{folder}/{path}"
+        for folder, files in (
+            (f"releases/{release.digest}", device.wanted_files),
+            ("current", device.current_files),
+        )
+        for path, (digest, _) in files.items()
+    }
     blobs = {file.sha256: file for file in release.files}
     missing = [file for digest, file in blobs.items() if digest not in there]
     _send(session, device, missing, sent)
@@ -82,8 +95,18 @@ def _push_once(session: Session, release: Release, sent: Sent) -> None:
         f"{there.get(file.sha256, f'incoming/{file.sha256}')}\t{file.path}"
         for file in release.files
     )
-    _script(session, "install", release.digest, plan)
+    engines = "\n".join(
+        "\t".join(case.engine_on(seen.model, seen.tensorrt)) for case in release.cases if seen
+    )
+    installed = _script(session, "install", release.digest, plan, engines)
     log.info("%s: release %s is complete and current", session.remote.name, release.digest)
+    if "left" in installed:
+        log.info(
+            "%s: an older release was removed, but for files that somebody else left in %s/%s",
+            session.remote.name,
+            device.root,
+            installed["left"],
+        )
 
 
 def _state(session: Session, digest: str) -> OnDevice:
@@ -109,9 +132,7 @@ def _state(session: Session, digest: str) -> OnDevice:
 
 
 def _complete(release: Release, files: dict[str, tuple[str, int]]) -> bool:
-    return {file.path: file.sha256 for file in release.files} == {
-        path: digest for path, (digest, _) in files.items()
-    }
+    return all(files.get(file.path, ("",))[0] == file.sha256 for file in release.files)
 
 
 def _send(session: Session, device: OnDevice, files: list[File], sent: Sent) -> None:
@@ -187,9 +208,10 @@ def _full_disk(session: Session, device: OnDevice, file: File, error: OSError) -
     return f"{name}: cannot write {file.path} to {device.root}/incoming: {error}"
 
 
-def _script(session: Session, name: str, digest: str, *arguments: str) -> None:
-    script = device_script("common", name)
-    session.run(script, session.remote.folder, digest, *arguments, timeout=INSTALL_TIMEOUT_S)
+def _script(session: Session, name: str, digest: str, *arguments: str) -> dict[str, str]:
+    script = device_script("common", "engines", name)
+    folder = session.remote.folder
+    return facts(session.run(script, folder, digest, *arguments, timeout=INSTALL_TIMEOUT_S))
 
 
 @contextlib.contextmanager

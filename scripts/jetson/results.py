@@ -82,11 +82,14 @@ def _seconds(marks: dict[str, list[str]]) -> int:
 
 
 def _build(marks: dict[str, list[str]]) -> dict[str, Any]:
-    """Return how the engine came to be; `rebuilt` if the measured run did not take it."""
-    cached = _last(marks, "cached", "no") == "yes"
+    """Return how the engine came to be; `rebuilt` if the measured run did not take it.
+
+    An engine that lay beside the model and was taken as it is counts as one from the cache.
+    """
     built = marks["built_engine"]
+    cached = _last(marks, "cached", "no") == "yes" or bool(marks["engine_file"] and not built)
     seconds = None
-    if marks["build_ended"]:
+    if marks["build_ended"] and not cached:
         seconds = int(marks["build_ended"][0]) - int(marks["build_started"][0])
     return {
         "from_cache": cached,

@@ -297,3 +297,22 @@ def test_release_that_is_gone(bench, board):
     receipt["release"] = "0123456789abcdef"
     (bench.folder / "receipt.json").write_text(json.dumps(receipt))
     assert "is not there any more, push again" in bench.failure()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dated", [True, False])
+def test_an_engine_built_by_hand_is_used(bench, board, dated):
+    """Whether dpkg tells when TensorRT came, or the app has to find out that the engine fits."""
+    bench.push(chosen_gpu="")
+    engine = board.root / "current/chosen-gpu/model.onnx_b2_gpu0_fp16.engine"
+    if dated:
+        listed = board.system / "var/lib/dpkg/info/libnvinfer8.list"
+        listed.parent.mkdir(parents=True)
+        listed.touch()
+        time.sleep(0.05)
+    engine.write_text("built by hand")
+    build = bench.run(duration_s=1)["cases"][0]["engine_build"]
+    assert bench.builds == 0
+    assert build == {"from_cache": True, "build_s": None, "files": [engine.name], "rebuilt": False}
+    (kept,) = (board.root / "engines").glob(f"*/{engine.name}")
+    assert kept.read_text() == "built by hand"

@@ -5,41 +5,15 @@ import json
 import logging
 import os
 import subprocess
-from pathlib import Path
 
 import push as push_script
 import pytest
 from jetson import push
 from jetson.errors import JetsonError
-from jetson.release import gather
+
+from .pushing import bring, current, local, release_of
 
 KEY = "a\\very secret key"
-
-
-def bring(board, *folders: Path, key: str | None = None, **settings) -> push.Sent:
-    with board.session(**settings) as session:
-        return push.push(session, release_of(*folders, key=key))
-
-
-def release_of(*folders: Path, key: str | None = None):
-    return gather({folder.name: folder for folder in folders}, key=key, key_name="MODEL_KEY")
-
-
-def current(board) -> dict[str, bytes]:
-    base = board.root / "current"
-    return {
-        str(path.relative_to(base)): path.read_bytes()
-        for path in sorted(base.rglob("*"))
-        if path.is_file() and path.name != "release.sha256"
-    }
-
-
-def local(*folders: Path) -> dict[str, bytes]:
-    return {
-        f"{folder.name}/{path.name}": path.read_bytes()
-        for folder in folders
-        for path in sorted(folder.iterdir())
-    }
 
 
 def test_first_push(board, rendered):

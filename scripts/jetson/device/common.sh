@@ -30,3 +30,14 @@ benchmark_locked() { # ROOT: true while a benchmark's process holds the lock
 benchmark_owner() { # ROOT: who runs a benchmark
     head -n 1 "$1/benchmark.owner" 2>/dev/null || echo unknown
 }
+
+pushed_paths() { # RELEASE FOLDER: a line for each file that a push brought there
+    sed 's/^[0-9a-f]*  //' "$1/release.sha256"
+}
+
+switch_to() { # RELEASE, in the folder of the releases: lets `current` point to it, in one step
+    rm -f "current.$$"
+    ln -s "releases/$1" "current.$$" && mv -T "current.$$" current && return 0
+    rm -f "current.$$"
+    return 1
+}

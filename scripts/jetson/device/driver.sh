@@ -2,7 +2,8 @@
 #
 #   release=DIGEST cases='chosen-gpu ...' warm_up_s= duration_s= engine_timeout_s= stop_timeout_s=
 #   nvpmodel='' or number, clocks=yes or no, and for each case number N from 1:
-#   app_N (config file), models_N (folder of the model), engine_N (name of the engine cache)
+#   app_N (config file), models_N (folder of the model), engine_N (name of the engine cache),
+#   sha_N and calibration_N (sha256, "-" for none), file_N (name of the engine that nvinfer writes)
 #
 # Files of a run: `state` (how far it is, replaced whole), and in a folder per case `build.log`,
 # `measure.log`, `tegrastats.log`, `throttle.before`, `throttle.after`, and `result`.
@@ -198,18 +199,22 @@ engines() { # the engines beside the model: inode, size, time, name
     done
 }
 
-keep_engines() { # engines that were not there before go to the cache
+keep_engines() { # OUTCOME: the engines of a run go to the cache
     engines >"$here/engines.after"
     grep -vxF -f "$here/engines.before" "$here/engines.after" >"$here/engines.built"
     while read -r _ _ _ file; do
         mkdir -p "$root/engines/$engine"
-        rm -f "$root/engines/$engine/${file##*/}"
-        ln "$file" "$root/engines/$engine/" 2>/dev/null || cp "$file" "$root/engines/$engine/"
+        link_or_copy "$file" "$root/engines/$engine"
         echo "built_engine=${file##*/}" >>"$here/result"
     done <"$here/engines.built"
     while read -r _ _ _ file; do
         echo "engine_file=${file##*/}" >>"$here/result"
     done <"$here/engines.after"
+    # One that lay there before and was not built again is good: the app has just run with it.
+    if [ "$1" -eq 0 ] && [ -s "$release/$models/$name" ] && [ ! -e "$root/engines/$engine/$name" ]; then
+        mkdir -p "$root/engines/$engine"
+        link_or_copy "$release/$models/$name" "$root/engines/$engine"
+    fi
     mv "$here/engines.after" "$here/engines.before"
 }
 
@@ -219,12 +224,13 @@ measure() {
     : >"$here/result"
     tegrastats=
     cached=no
+    used="$used $engine"
+    adopt_engine "$engine" "$sha" "$calibration" "$name" >/dev/null
     if [ -d "$root/engines/$engine" ]; then
         for file in "$root/engines/$engine"/*.engine; do
             [ -e "$file" ] || continue
             cached=yes
-            target=$release/$models/${file##*/}
-            [ -e "$target" ] || ln "$file" "$target" 2>/dev/null || cp "$file" "$target"
+            link_or_copy "$file" "$release/$models"
         done
         touch "$root/engines/$engine"
     fi
@@ -232,7 +238,7 @@ measure() {
     engines >"$here/engines.before"
     if [ "$cached" = no ]; then
         app build || return 1
-        keep_engines
+        keep_engines 0
     fi
     tegrastats=
     if command -v tegrastats >/dev/null; then
@@ -243,7 +249,7 @@ measure() {
     outcome=$?
     [ -n "$tegrastats" ] && kill "$tegrastats" 2>/dev/null
     tegrastats=
-    keep_engines
+    keep_engines "$outcome"
     return "$outcome"
 }
 
@@ -253,16 +259,18 @@ finish() {
     [ -n "${tegrastats:-}" ] && kill "$tegrastats" 2>/dev/null
     put_power_back
     rm -f "$run/stdin"
-    # The engines of models that were not measured for long are the oldest folders.
+    # The engines of models that were not measured for long are the oldest folders; a board whose
+    # clock starts in the past may take this run's for those.
     # shellcheck disable=SC2012
     (cd "$root/engines" 2>/dev/null && ls -t | tail -n +13 | while read -r old; do
-        rm -rf "./$old"
+        case "$used " in *" $old "*) ;; *) rm -rf "./$old" ;; esac
     done)
     state "$outcome_of_run"
 }
 
 power=unchanged
 reason=
+used=
 exec 9>>"$root/benchmark.lock"
 # Whoever asks whether a benchmark is running holds the lock for an instant.
 if ! flock -w 5 9; then
@@ -291,6 +299,7 @@ outcome_of_run=done
 for case in $cases; do
     number=$((number + 1))
     eval "config=\$app_$number models=\$models_$number engine=\$engine_$number"
+    eval "sha=\$sha_$number calibration=\$calibration_$number name=\$file_$number"
     # One case that fails does not keep the others from being measured.
     measure || reason="$reason $case"
     [ -e "$run/stop" ] && break

@@ -14,16 +14,22 @@ emit root "$root"
 emit current "$(basename "$(readlink "$root/current" 2>/dev/null)")"
 emit disk_kb "$(df -Pk "$root" | awk 'NR == 2 { print $4 }')"
 
-list() { # KIND FOLDER
-    [ -d "$2" ] || return 0
-    (cd "$2" && find . -type f ! -name '*.engine' ! -name '*.sha256' -exec sha256sum {} +) |
-        while IFS= read -r line; do
-            path=${line#*  }
-            size=$(wc -c <"$2/$path")
-            emit "file:$1:${path#./}" "${line%% *} $size"
-        done
+described() { # KIND FOLDER: digest and size of each file that sha256sum tells of
+    while IFS= read -r line; do
+        path=${line#*  }
+        emit "file:$1:$path" "${line%% *} $(wc -c <"$2/$path")"
+    done
 }
-list incoming "$root/incoming"
-list current "$root/current/"
-[ "$root/current" -ef "$root/releases/$wanted" ] || list wanted "$root/releases/$wanted"
+
+list() { # KIND RELEASE FOLDER: what was pushed there; what else lies there is somebody else's
+    [ -r "$2/release.sha256" ] || return 0
+    (cd "$2" && pushed_paths . | tr '\n' '\000' | xargs -0 -r sha256sum -- 2>/dev/null) |
+        described "$1" "$2"
+}
+
+(cd "$root/incoming" && find . -type f -exec sha256sum {} +) | sed 's,  \./,  ,' |
+    described incoming "$root/incoming"
+list current "$root/current"
+[ "$(readlink "$root/current" 2>/dev/null)" = "releases/$wanted" ] ||
+    list wanted "$root/releases/$wanted"
 exit 0
