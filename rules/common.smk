@@ -292,6 +292,14 @@ def all_shards():
     return [path for split in SPLITS for path in shards(split)]
 
 
+def first_shards(*splits):
+    """One tfrecord for all that its job writes: for rules that run once a threshold.
+
+    Each input of each job costs time in every plan. The targets name every shard.
+    """
+    return [shards(split)[0] for split in splits]
+
+
 def ds_templates():
     """The templates of the DeepStream configs."""
     return sorted(os.path.relpath(path) for path in (BASE / "ds_configs").glob("*.j2"))
@@ -411,7 +419,7 @@ def stage_outputs():
             for s in SPLITS
             for d in datasets_of(s)
         ],
-        "tfrecords": [shards(s)[0] for s in SPLITS],
+        "tfrecords": all_shards(),
         "train": [f"<results>/unpruned/weights/{MODEL}"],
         "prune": [f"<results>/pruned/{t}/{MODEL}" for t in THRESHOLDS],
         "retrain": [f"<results>/retrained/{t}/weights/{MODEL}" for t in THRESHOLDS],

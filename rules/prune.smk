@@ -43,7 +43,7 @@ rule retrain_spec:
 use rule train as retrain with:
     input:
         spec="<results>/retrained/{threshold}/train_spec.txt",
-        tfrecords=shards("train"),
+        tfrecords=first_shards("train"),
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
         teacher=teacher_file(),
         conversion=CONVERSION,

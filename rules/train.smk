@@ -87,7 +87,7 @@ rule evaluate:
     input:
         spec="<results>/evaluate/{subset}_spec.txt",
         model=f"<results>/{{run}}/weights/{MODEL}",
-        tfrecords=all_shards(),
+        tfrecords=first_shards(*SPLITS),
         conversion=CONVERSION,
     output:
         metrics="<results>/{run}/evaluation/{subset}/metrics.json",

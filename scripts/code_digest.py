@@ -6,10 +6,16 @@ nor when a program behind `shell:` does. A digest among the rule's params closes
 
 import ast
 import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
+# Parsing costs half a second in every plan: its results lie beside Python's compiled modules.
+_CACHE_FILE = SCRIPTS / "__pycache__" / f"code_digest.{sys.implementation.cache_tag}.json"
 
 
 def code_digest(*modules: str) -> str:
@@ -24,6 +30,7 @@ def code_digest(*modules: str) -> str:
         if path is None:
             raise FileNotFoundError(f"scripts/ has no module {module!r}")
         _collect(path, seen)
+    _save_cache()
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(f"{path.relative_to(SCRIPTS)}\0{_parsed(path)[0]}\0".encode())
@@ -55,7 +62,20 @@ def _path(module: str) -> Path | None:
 @cache
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
     """Digest of the file's syntax tree and the dotted names that it imports."""
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    source = path.read_bytes()
+    content = hashlib.sha256(source).hexdigest()
+    name = str(path.relative_to(SCRIPTS))
+    entries, changed = _cached()
+    known = entries.get(name)
+    if not (isinstance(known, list) and len(known) == 3 and known[0] == content):
+        digest, imported = _parse(path, source)
+        known = entries[name] = [content, digest, imported]
+        changed.add(name)
+    return known[1], tuple(known[2])
+
+
+def _parse(path: Path, source: bytes) -> tuple[str, list[str]]:
+    tree = ast.parse(source, filename=str(path))
     names: list[str] = []
     package = ".".join(path.relative_to(SCRIPTS).with_suffix("").parts[:-1])
     for node in ast.walk(tree):
@@ -68,4 +88,29 @@ def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
                 base = ".".join([*levels, *([node.module] if node.module else [])])
             names.append(base)
             names += [f"{base}.{alias.name}" for alias in node.names]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(names)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names
+
+
+@cache
+def _cached() -> tuple[dict[str, list], set[str]]:
+    """What is known, by file (digests of bytes and tree, imports), and which of it is new."""
+    with suppress(OSError, ValueError):
+        entries = json.loads(_CACHE_FILE.read_text(encoding="utf-8"))
+        if isinstance(entries, dict):
+            return entries, set()
+    return {}, set()
+
+
+def _save_cache() -> None:
+    """Keep what is new for the next plan, where the folder can be written."""
+    entries, changed = _cached()
+    if not changed:
+        return
+    part = _CACHE_FILE.with_suffix(f".{os.getpid()}.part")
+    with suppress(OSError):
+        part.parent.mkdir(exist_ok=True)
+        part.write_text(json.dumps(entries), encoding="utf-8")
+        part.replace(_CACHE_FILE)
+    with suppress(OSError):
+        part.unlink(missing_ok=True)
+    changed.clear()

@@ -145,3 +145,13 @@ def test_unknown_key_is_one_line(checkout, snakemake):
 def test_number_of_cores_comes_from_the_profile(finished_checkout, snakemake):
     done = snakemake(finished_checkout, "all", "-n")
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_any_missing_tfrecord_is_written_again(checkout, plan, split):
+    shards = sorted((checkout / f"results/tfrecords/{split}").glob("*-shard-*"))
+    shards[-1].unlink()
+    name = "tfrecords" if split == "train" else "tfrecords_val"
+    jobs = rules_of(plan(checkout, "report"))
+    assert {name, "evaluate"} <= jobs
+    assert ("train" in jobs) == (split == "train")
