@@ -13,6 +13,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/toolkit.smk"
 
 
 report: "scripts/report/captions/workflow.rst"
@@ -38,6 +39,13 @@ wildcard_constraints:
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/prune.smk"
+
+
+if not TOOLKIT.is_native:
+
+    include: "rules/nvidia.smk"
+
+
 include: "rules/export.smk"
 include: "rules/deploy.smk"
 include: "rules/report.smk"

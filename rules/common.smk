@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 import time
 from functools import cache
@@ -16,7 +17,8 @@ from datasets.errors import missing_dataset_message
 from datasets.fingerprint import fingerprint
 from deepstream.devices import dla_core, lowest_opset, resolve
 from deepstream.errors import DeepStreamError
-from toolkits import TOOLKITS
+from toolkits import container
+from toolkits.table import TOOLKITS
 
 try:
     check_config(config, BASE / "config/config.schema.yaml")
@@ -36,6 +38,7 @@ ALL_CORES = os.cpu_count() or 1
 os.environ.update(DATA_BASE_PATH=os.getcwd())
 CLASSES = config["classes"]
 TOOLKIT = TOOLKITS[config["toolkit"]]
+RUNNER = config["toolkit_runner"]
 # How each pruned model is named in paths, and the flag that says how much of it goes.
 PRUNING = pruning_branches(config["prune"])
 THRESHOLDS = list(PRUNING)
@@ -66,6 +69,16 @@ DEVICES = list(config["deploy"]["devices"])
 # The environment variable with the key of an .etlt; the key itself is in no file of this workflow.
 KEY_VARIABLE = "ETLT_KEY"
 MODEL = f"model{TOOLKIT.model_suffix}"
+# What evaluate and prune leave besides a model. NVIDIA's only print; rules/nvidia.smk reads that.
+EVALUATION_FILES = {
+    "metrics": "<results>/{run}/evaluation/{subset}/metrics.json",
+    "curve": "<results>/{run}/evaluation/{subset}/precision_recall.csv",
+    "detections": "<results>/{run}/evaluation/{subset}/detections.csv",
+}
+PRUNING_FILES = {"summary": "<results>/pruned/{threshold}/pruning.json"}
+if not TOOLKIT.is_native:
+    EVALUATION_FILES = {"text": "<results>/{run}/evaluation/{subset}/evaluate.txt"}
+    PRUNING_FILES = {"text": "<results>/pruned/{threshold}/prune.txt"}
 
 
 def template(name):
@@ -153,16 +166,6 @@ def shards(split):
     ]
 
 
-def command(task):
-    """The toolkit's program for a task."""
-    return TOOLKIT.commands[task]
-
-
-def task_code(task):
-    """Digest of the toolkit's own code behind a task; containers are named by their tag instead."""
-    return code_digest(*TOOLKIT.modules[task])
-
-
 def spec_classes(training):
     """What the spec templates say of each class, in channel order."""
     keys = ("class_weight", "bbox_weight_target", "cov_radius")
@@ -175,6 +178,9 @@ def spec_classes(training):
 def evaluation_settings(training):
     """What a spec says of evaluation and of checkpoints: none of it changes the trained weights."""
     return config["evaluate"] | {
+        "dbscan_min_samples": TOOLKIT.min_samples(
+            config["evaluate"]["dbscan_min_samples"]
+        ),
         "dbscan_eps": per_class(config["evaluate"]["dbscan_eps"], CLASSES),
         "validation": training["validation"],
         "checkpoint_interval": training["checkpoint_interval"],
@@ -189,7 +195,7 @@ def weight_settings(training):
 
 def native_options(training, teacher=()):
     """The native toolkit's section of a spec; empty under every other toolkit."""
-    if config["toolkit"] != "native":
+    if not TOOLKIT.is_native:
         return {}
     options = training["native"] | {"cache_directory": in_results("<results>/cache")}
     for path in teacher:
@@ -201,10 +207,7 @@ def native_options(training, teacher=()):
 
 def teacher_file():
     """The model that retraining also learns from, if it does."""
-    is_distilled = (
-        config["toolkit"] == "native"
-        and RETRAIN.get("distill", {}).get("weight", 0) > 0
-    )
+    is_distilled = TOOLKIT.is_native and RETRAIN.get("distill", {}).get("weight", 0) > 0
     return [f"<results>/unpruned/weights/{MODEL}"] if is_distilled else []
 
 
@@ -244,14 +247,19 @@ def training_memory_mb(training):
     return 1500 + round(pixels * 800 / 1e6)
 
 
+def pretrained_suffix(source):
+    """Which kind of weights a section `pretrained` names; NGC's backbones are Keras HDF5."""
+    if source["source"] == "ngc":
+        return ".hdf5"
+    return Path(source.get("path") or source["url"]).suffix
+
+
 def pretrained_file():
     """Where the rule `pretrained` puts the backbone's first weights; nothing without any."""
     source = TRAIN["pretrained"]
     if source["source"] == "none":
         return []
-    return [
-        f"<results>/pretrained/weights{Path(source.get('path') or source['url']).suffix}"
-    ]
+    return [f"<results>/pretrained/weights{pretrained_suffix(source)}"]
 
 
 def model_to_prune(wildcards):
@@ -260,6 +268,16 @@ def model_to_prune(wildcards):
     iterative = config["prune"]["mode"] == "iterative" and before >= 0
     run = f"retrained/{THRESHOLDS[before]}" if iterative else "unpruned"
     return f"<results>/{run}/weights/{MODEL}"
+
+
+def prunings(wildcards):
+    """What each pruning on the way to a run's model told, of a toolkit whose models are opaque."""
+    folder, _, threshold = wildcards.run.partition("/")
+    if not threshold:
+        return []
+    last = THRESHOLDS.index(threshold)
+    first = 0 if config["prune"]["mode"] == "iterative" else last
+    return [f"<results>/pruned/{t}/pruning.json" for t in THRESHOLDS[first : last + 1]]
 
 
 def exported_model(wildcards):
@@ -429,7 +447,9 @@ def stage_outputs():
             for s in SUBSETS
         ],
         "choose_model": ["<results>/chosen/choice.json"],
-        "export": [f"<results>/export/{m}/model.onnx" for m in models],
+        "export": [
+            f"<results>/export/{m}/model{TOOLKIT.export_suffix}" for m in models
+        ],
         "tune_clustering": [f"<results>/export/{m}/clustering.json" for m in models],
         "ds_config": cases("local", "config_infer_primary.txt"),
         "verify": cases("local", "parity.json"),
@@ -450,7 +470,12 @@ def targets(stage):
     """
     stages = stage_outputs()
     last = list(stages).index(stage)
-    return [path for paths in list(stages.values())[: last + 1] for path in paths]
+    return [
+        path
+        for name in list(stages)[: last + 1]
+        if name not in TOOLKIT.missing
+        for path in stages[name]
+    ]
 
 
 def device_results():

@@ -116,7 +116,9 @@ rule tfrecords_spec:
     params:
         root=lambda wc: f"{config['results_dir']}/kitti/{wc.split}",
         val_split=lambda wc: (
-            config["tfrecords"]["val_split"] if wc.split == "train" else 0
+            config["tfrecords"]["val_split"]
+            if wc.split == "train"
+            else TOOLKIT.whole_split
         ),
         num_shards=config["tfrecords"]["num_shards"],
     template_engine:
@@ -128,18 +130,23 @@ rule tfrecords:
         spec="<results>/tfrecords/train_spec.txt",
         listing="<results>/kitti/train/listing.csv",
         conversion=CONVERSION,
+        ready=toolkit_ready(),
     output:
         shards("train"),
     log:
         "<logs>/tfrecords/train.log",
     conda:
-        "../envs/workflow.yaml"
+        toolkit_conda()
+    container:
+        container_image()
     params:
+        runner=runner("dataset_convert"),
         command=command("dataset_convert"),
         code=task_code("dataset_convert"),
         prefix=lambda wc, output: output[0].split("-fold-")[0],
     shell:
-        "{params.command} -d {input.spec:q} -o {params.prefix:q}" " > {log:q} 2>&1"
+        "{params.runner}{params.command} -d {input.spec:q} -o {params.prefix:q}"
+        " > {log:q} 2>&1"
 
 
 use rule tfrecords as tfrecords_val with:
@@ -147,6 +154,7 @@ use rule tfrecords as tfrecords_val with:
         spec="<results>/tfrecords/val_spec.txt",
         listing="<results>/kitti/val/listing.csv",
         conversion=CONVERSION,
+        ready=toolkit_ready(),
     output:
         shards("val"),
     log:

@@ -1,27 +1,34 @@
 rule export_model:
     input:
+        stage_exists("export_onnx"),
         model=exported_model,
         spec="<results>/evaluate/fold0_spec.txt",
         conversion=CONVERSION,
+        ready=toolkit_ready(),
     output:
         onnx="<results>/export/{model}/model.onnx",
         labels="<results>/export/{model}/labels.txt",
     log:
         "<logs>/export/{model}.log",
     conda:
-        "../envs/workflow.yaml"
+        toolkit_conda()
+    container:
+        container_image()
     params:
+        runner=runner("export"),
         command=command("export"),
         code=task_code("export"),
-        opset=export_opset(),
+        options=TOOLKIT.tasks["export"].options.format(opset=export_opset()),
         note=opset_note(),
     shell:
-        "echo {params.note:q} > {log:q} && rm -f {output.onnx:q} && {params.command} -m {input.model:q} -e {input.spec:q}"
-        " -o {output.onnx:q} --target_opset {params.opset} --gen_ds_config 2>&1 | tee -a {log:q}"
+        "echo {params.note:q} > {log:q} && rm -f {output.onnx:q} &&"
+        " {params.runner}{params.command} -m {input.model:q} -e {input.spec:q}"
+        " -o {output.onnx:q} {params.options} 2>&1 | tee -a {log:q}"
 
 
 rule tune_clustering:
     input:
+        stage_exists("tune_clustering"),
         onnx="<results>/export/{model}/model.onnx",
         fold0_spec="<results>/evaluate/fold0_spec.txt",
         val_spec=val_spec(),
@@ -60,6 +67,7 @@ rule clip:
 
 rule ds_config:
     input:
+        stage_exists("ds_config"),
         onnx="<results>/export/{model}/model.onnx",
         clustering="<results>/export/{model}/clustering.json",
         templates=ds_templates(),
@@ -86,6 +94,7 @@ rule ds_config:
 
 rule verify:
     input:
+        stage_exists("verify"),
         config="<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
         model=exported_model,
         spec="<results>/evaluate/fold0_spec.txt",

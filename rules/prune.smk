@@ -2,22 +2,30 @@ rule prune:
     input:
         model=model_to_prune,
         conversion=CONVERSION,
+        ready=toolkit_ready(),
     output:
+        **PRUNING_FILES,
         model=f"<results>/pruned/{{threshold}}/{MODEL}",
-        summary="<results>/pruned/{threshold}/pruning.json",
     log:
         "<logs>/prune/{threshold}.log",
     conda:
-        "../envs/workflow.yaml"
+        toolkit_conda()
+    container:
+        container_image()
+    resources:
+        gpu=0 if TOOLKIT.is_native else 1,
     params:
+        runner=runner("prune"),
         command=command("prune"),
         code=task_code("prune"),
         settings=prune_flags(),
         amount=lambda wc: PRUNING[wc.threshold],
-        folder=lambda wc, output: str(Path(output.model).parent),
+        results=results_flag("prune"),
+        printed=printed_file,
     shell:
-        "{params.command} -m {input.model:q} -o {output.model:q} {params.amount}"
-        " {params.settings} --results_dir {params.folder:q} 2>&1 | tee {log:q}"
+        "{params.runner}{params.command} -m {input.model:q} -o {output.model:q}"
+        " {params.amount} {params.settings} {params.results}"
+        " 2>&1 | tee {log:q} {params.printed}"
 
 
 rule retrain_spec:
@@ -47,6 +55,8 @@ use rule train as retrain with:
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
         teacher=teacher_file(),
         conversion=CONVERSION,
+        ready=toolkit_ready(),
+        clean=training_start("<results>/retrained/{threshold}"),
     output:
         model=f"<results>/retrained/{{threshold}}/weights/{MODEL}",
     log:
@@ -54,6 +64,7 @@ use rule train as retrain with:
     benchmark:
         "<benchmarks>/retrain/{threshold}.tsv"
     params:
+        runner=runner("train"),
         command=command("train"),
         code=task_code("train"),
         gpus=RETRAIN["gpus"],

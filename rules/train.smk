@@ -39,6 +39,8 @@ rule train:
         tfrecords=shards("train"),
         start=pretrained_file(),
         conversion=CONVERSION,
+        ready=toolkit_ready(),
+        clean=training_start("<results>/unpruned"),
     output:
         model=f"<results>/unpruned/weights/{MODEL}",
     log:
@@ -46,19 +48,22 @@ rule train:
     benchmark:
         "<benchmarks>/train/unpruned.tsv"
     conda:
-        "../envs/workflow.yaml"
+        toolkit_conda()
+    container:
+        container_image()
     threads: ALL_CORES
     resources:
         gpu=1,
         mem_mb=training_memory_mb(TRAIN),
     params:
+        runner=runner("train"),
         command=command("train"),
         code=task_code("train"),
         gpus=TRAIN["gpus"],
         folder=lambda wc, output: str(Path(output.model).parents[1]),
         name=Path(MODEL).stem,
     shell:
-        "OMP_NUM_THREADS={threads} {params.command}"
+        "OMP_NUM_THREADS={threads} {params.runner}{params.command}"
         " -e {input.spec:q} -r {params.folder:q} -n {params.name} --gpus {params.gpus}"
         " 2>&1 | tee {log:q}"
 
@@ -89,22 +94,25 @@ rule evaluate:
         model=f"<results>/{{run}}/weights/{MODEL}",
         tfrecords=first_shards(*SPLITS),
         conversion=CONVERSION,
+        ready=toolkit_ready(),
     output:
-        metrics="<results>/{run}/evaluation/{subset}/metrics.json",
-        curve="<results>/{run}/evaluation/{subset}/precision_recall.csv",
-        detections="<results>/{run}/evaluation/{subset}/detections.csv",
+        **EVALUATION_FILES,
     log:
         "<logs>/evaluate/{run}/{subset}.log",
     conda:
-        "../envs/workflow.yaml"
+        toolkit_conda()
+    container:
+        container_image()
     threads: ALL_CORES
     resources:
         gpu=1,
         mem_mb=training_memory_mb(TRAIN),
     params:
+        runner=runner("evaluate"),
         command=command("evaluate"),
         code=task_code("evaluate"),
-        folder=lambda wc, output: str(Path(output.metrics).parent),
+        results=results_flag("evaluate"),
+        printed=printed_file,
     shell:
-        "OMP_NUM_THREADS={threads} {params.command}"
-        " -e {input.spec:q} -m {input.model:q} -r {params.folder:q} 2>&1 | tee {log:q}"
+        "OMP_NUM_THREADS={threads} {params.runner}{params.command}"
+        " -e {input.spec:q} -m {input.model:q} {params.results} 2>&1 | tee {log:q} {params.printed}"

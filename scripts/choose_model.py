@@ -26,8 +26,9 @@ def choose_model(
                 "run": run,
                 "mAP": values["mAP"],
                 **{f"AP {name}": ap for name, ap in values["average_precision"].items()},
-                "COCO AP": values["coco"]["AP"],
-                "COCO AP50": values["coco"]["AP50"],
+                # NVIDIA's toolkits print no figures of COCO's.
+                "COCO AP": values.get("coco", {}).get("AP"),
+                "COCO AP50": values.get("coco", {}).get("AP50"),
                 "parameters": values["model"]["parameters"],
                 "share of parameters": values["model"]["parameters"]
                 / reference["model"]["parameters"],

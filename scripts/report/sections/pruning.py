@@ -7,7 +7,7 @@ from jetson.table import SOURCE
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from report.blocks import Figure, Section, Table, parts
+from report.blocks import Figure, Note, Section, Table, parts
 from report.drawing import (
     INK,
     KEPT,
@@ -202,9 +202,11 @@ def models_table(models: pd.DataFrame, results: Results) -> Table:
     )
 
 
-def width_block(results: Results, folder: FigureFolder) -> Figure:
-    """Filters of each layer before and after pruning."""
+def width_block(results: Results, folder: FigureFolder) -> Figure | Note:
+    """Filters of each layer before and after pruning; no model of TLT can be looked into."""
     widths = read_widths(results)
+    if widths.empty:
+        return Note("Widths of the layers", "Not known: the models are encrypted (.tlt).")
     run = results.chosen if results.chosen and results.chosen != "unpruned" else None
     threshold = run.partition("/")[2] if run else widths["threshold"].iloc[-1]
     what = "the chosen one" if run else "the highest that is there"
@@ -220,17 +222,17 @@ def width_block(results: Results, folder: FigureFolder) -> Figure:
 def read_widths(results: Results) -> pd.DataFrame:
     """Filters before and after, for each threshold that is there: threshold, layer, before, after.
 
-    Raises NotThereYet where there is none.
+    Empty where the models are encrypted; raises NotThereYet where there is none.
     """
     rows = []
     missing = None
     for threshold in results.thresholds:
         try:
-            document = results.document(f"pruned/{threshold}/pruning.json", ("widths",))
+            document = results.document(f"pruned/{threshold}/pruning.json", ("ratio",))
         except NotThereYet as error:
             missing = missing or error
             continue
-        widths: Mapping[str, Mapping[str, int]] = document["widths"]
+        widths: Mapping[str, Mapping[str, int]] = document.get("widths", {"before": {}})
         rows += [
             (threshold, layer, before, widths["after"].get(layer, 0))
             for layer, before in widths["before"].items()

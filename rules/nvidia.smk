@@ -1,0 +1,127 @@
+# What NVIDIA's toolkits need besides: a look at the machine first, and their printed figures read.
+
+
+rule preflight_toolkit:
+    output:
+        temp("<results>/preflight/toolkit.txt"),
+    log:
+        "<logs>/preflight/toolkit.log",
+    # Before the conversion, which may take an hour.
+    priority: 100
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        toolkit=config["toolkit"],
+        runner=RUNNER,
+        key_variable=KEY_VARIABLE,
+        uses_apptainer=uses_apptainer(),
+    script:
+        "../scripts/preflight_toolkit.py"
+
+
+rule start_training:
+    input:
+        spec="<results>/unpruned/train_spec.txt",
+        tfrecords=shards("train"),
+        start=pretrained_file(),
+        conversion=CONVERSION,
+    output:
+        "<results>/unpruned/start.json",
+    log:
+        "<logs>/start_training/unpruned.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        toolkit=TOOLKIT.image,
+        code=code_digest("start_training"),
+    script:
+        "../scripts/start_training.py"
+
+
+use rule start_training as start_retraining with:
+    input:
+        spec="<results>/retrained/{threshold}/train_spec.txt",
+        tfrecords=shards("train"),
+        start=f"<results>/pruned/{{threshold}}/{MODEL}",
+        conversion=CONVERSION,
+    output:
+        "<results>/retrained/{threshold}/start.json",
+    log:
+        "<logs>/start_training/{threshold}.log",
+
+
+rule pruning_summary:
+    input:
+        text="<results>/pruned/{threshold}/prune.txt",
+        before=model_to_prune,
+        after=f"<results>/pruned/{{threshold}}/{MODEL}",
+        conversion=CONVERSION,
+    output:
+        "<results>/pruned/{threshold}/pruning.json",
+    log:
+        "<logs>/pruning_summary/{threshold}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        settings=lambda wc: {
+            "threshold": float(wc.threshold),
+            "normalizer": config["prune"]["normalizer"],
+            "equalization_criterion": config["prune"]["equalization"],
+            "pruning_granularity": config["prune"]["granularity"],
+            "min_num_filters": config["prune"]["min_filters"],
+        },
+        code=code_digest("pruning_summary"),
+    script:
+        "../scripts/pruning_summary.py"
+
+
+rule evaluation_metrics:
+    input:
+        text="<results>/{run}/evaluation/{subset}/evaluate.txt",
+        model=f"<results>/{{run}}/weights/{MODEL}",
+        pruned=prunings,
+        conversion=CONVERSION,
+    output:
+        "<results>/{run}/evaluation/{subset}/metrics.json",
+    log:
+        "<logs>/evaluation_metrics/{run}/{subset}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        classes=CLASSES,
+        network=(TRAIN["num_layers"], *network().values()),
+        status=lambda wc: in_results(f"<results>/{wc.run}/status.json"),
+        code=code_digest("evaluation_metrics"),
+    script:
+        "../scripts/evaluation_metrics.py"
+
+
+if TOOLKIT.export_suffix == ".etlt":
+
+    rule export_uff:
+        input:
+            model=exported_model,
+            conversion=CONVERSION,
+            ready=toolkit_ready(),
+        output:
+            etlt="<results>/export/{model}/model.etlt",
+            labels="<results>/export/{model}/labels.txt",
+        log:
+            "<logs>/export/{model}.log",
+        conda:
+            toolkit_conda()
+        container:
+            container_image()
+        resources:
+            gpu=1,
+        params:
+            runner=runner("export"),
+            command=command("export"),
+            code=task_code("export"),
+            classes=CLASSES,
+        shell:
+            "rm -f {output.etlt:q} &&"
+            " {params.runner}{params.command} -m {input.model:q} -o {output.etlt:q}"
+            " 2>&1 | tee {log:q} && printf '%s\\n' {params.classes:q} > {output.labels:q}"

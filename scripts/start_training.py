@@ -1,0 +1,40 @@
+"""Clears what a training with other settings left, so that NVIDIA's toolkits cannot resume from it.
+
+They go on from the newest checkpoint in the results folder, whatever spec and data it came from.
+This runs when spec, data or first weights change, and not when an interrupted training goes on.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+LEFT_OVERS = ("*.ckzip", "*.tlt", "*.hdf5", "*.tlt.lock", "status.json", "*.csv", "checkpoint")
+LEFT_FOLDERS = ("weights", "events", "checkpoints", "graph")
+
+
+def start_training(folder: Path, toolkit: str, output: Path) -> list[str]:
+    """Remove checkpoints and models in `folder` and write `output`; returns what was removed."""
+    removed = []
+    for pattern in LEFT_OVERS:
+        for path in sorted(folder.glob(pattern)):
+            path.unlink()
+            removed.append(path.name)
+    for name in LEFT_FOLDERS:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+            removed.append(name)
+    output.write_text(json.dumps({"toolkit": toolkit}) + "\n", encoding="utf-8")
+    return removed
+
+
+if __name__ == "__main__":
+    gone = start_training(
+        Path(snakemake.output[0]).parent, snakemake.params.toolkit, Path(snakemake.output[0])
+    )
+    Path(snakemake.log[0]).write_text(
+        f"removed: {', '.join(gone) or 'nothing'}\n", encoding="utf-8"
+    )

@@ -1,0 +1,1 @@
+"""Who implements the `detectnet_v2` command line: this project, or one of NVIDIA's containers."""

@@ -1,0 +1,305 @@
+"""NVIDIA's toolkits through a docker that checks what it is told and runs the native toolkit."""
+
+import itertools
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from scenes.clip import write_clip
+
+PROGRAMS = Path(__file__).parent / "programs"
+SMALL = Path(__file__).parent / "small.yaml"
+KEY = "tlt_encode_of_this_test"
+TLT2 = "nvcr.io/nvidia/tlt-streamanalytics:v2.0_py3"
+TAO4 = "nvcr.io/nvidia/tao/tao-toolkit:4.0.0-tf1.15.5"
+TAO5 = "nvcr.io/nvidia/tao/tao-toolkit:5.0.0-tf1.15.5"
+# One epoch, one branch and one exported model: what differs between the toolkits, and no more.
+SHORT = {
+    "train": {"epochs": 1, "validation": {"first_epoch": 1}},
+    "prune": {"thresholds": [0.9]},
+    "export": {"models": ["chosen"]},
+    "deploy": {
+        "models": ["chosen"],
+        "devices": {"nano": {"host": "nano"}},
+        "local": {"clip": "clip.mp4"},
+    },
+}
+
+
+class Bench:
+    """A checkout with data converted, and a PATH with docker and nvidia-smi."""
+
+    def __init__(self, folder, environment, bin_folder, images):
+        self.folder = folder
+        self.log = bin_folder / "docker.log"
+        self.log.touch()
+        self.settings = bin_folder / "docker.json"
+        self.configure(images=images, log=str(self.log))
+        self.environment = environment | {
+            "PATH": f"{bin_folder}:{PROGRAMS}:{environment['PATH']}",
+            "DOCKER_TEST": str(self.settings),
+            "DOCKER_CONFIG": str(bin_folder),
+            "ETLT_KEY": KEY,
+        }
+        self.bin = bin_folder
+
+    def configure(self, **settings):
+        old = json.loads(self.settings.read_text()) if self.settings.exists() else {}
+        self.settings.write_text(json.dumps(old | settings))
+
+    def snakemake(self, *arguments, config):
+        overlay = self.folder / "overlay.yaml"
+        overlay.write_text(yaml.safe_dump(SHORT | config))
+        command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2"]
+        return subprocess.run(
+            [*command, "--configfile", str(SMALL), str(overlay)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def runs(self):
+        """Command lines of `docker run`, in order."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line[1:] for line in lines if line[0] == "run"]
+
+    def results(self, path):
+        return self.folder / "results" / path
+
+
+def program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory, finished_checkout):
+    """A checkout with raw data converted and nothing trained, by the native toolkit's run."""
+    folder = tmp_path_factory.mktemp("converted") / "project"
+    shutil.copytree(finished_checkout, folder, symlinks=True)
+    for path in (folder / "results").iterdir():
+        if path.name not in ("index", "selection", "kitti", "check_labels"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_clip(folder / "clip.mp4", seconds=0.5, size=(160, 96), people=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench_of():
+    """A function that copies a checkout and puts programs on its PATH."""
+
+    def make(folder, checkout, images):
+        shutil.copytree(checkout, folder / "project", symlinks=True)
+        bin_folder = folder / "bin"
+        bin_folder.mkdir()
+        program(bin_folder / "nvidia-smi", 'echo "GPU 0: NVIDIA A100 (UUID: GPU-1)"')
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {
+            "PATH": path,
+            "PYTHONPATH": str(folder / "project/scripts"),
+            "OMP_NUM_THREADS": "1",
+        }
+        return Bench(folder / "project", environment, bin_folder, images)
+
+    return make
+
+
+@pytest.fixture
+def bench(tmp_path, converted, bench_of):
+    """A bench of its own, with NVIDIA's images pulled."""
+    return bench_of(tmp_path, converted, [TLT2, TAO4, TAO5])
+
+
+@pytest.fixture(scope="module")
+def tao5(tmp_path_factory, converted, bench_of):
+    """A finished run of everything with TAO 5."""
+    bench = bench_of(tmp_path_factory.mktemp("tao5"), converted, [TAO5])
+    done = bench.snakemake("all", config={"toolkit": "tao5"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return bench
+
+
+@pytest.fixture(scope="module")
+def tlt2(tmp_path_factory, converted, bench_of):
+    """A finished run of what TLT 2 can do."""
+    bench = bench_of(tmp_path_factory.mktemp("tlt2"), converted, [TLT2])
+    done = bench.snakemake("all", config={"toolkit": "tlt2"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return bench
+
+
+def test_tao5_makes_every_stage(tao5):
+    assert tao5.results("unpruned/weights/model.hdf5").stat().st_size > 100_000
+    assert tao5.results("export/chosen/model.onnx").stat().st_size > 1000
+    assert tao5.results("export/chosen/labels.txt").read_text() == "mask\nno-mask\n"
+    assert tao5.results("report.html").stat().st_size > 10_000
+    parity = json.loads(tao5.results("deepstream/local/chosen-gpu/parity.json").read_text())
+    assert parity["passed"]
+    choice = json.loads(tao5.results("chosen/choice.json").read_text())
+    assert choice["run"] == "retrained/0.9"
+    assert 0 < choice["share_of_parameters"] < 1
+
+
+def test_nothing_is_left_to_do_afterwards(tao5):
+    done = tao5.snakemake("all", "-n", config={"toolkit": "tao5"})
+    assert "Nothing to be done" in done.stdout + done.stderr, done.stdout
+
+
+def test_each_task_is_nvidias_command_line(tao5):
+    words = [" ".join(run) for run in tao5.runs()]
+    for command in (
+        "detectnet_v2 dataset_convert -d results/tfrecords/train_spec.txt -o results/tfrecords/",
+        "detectnet_v2 train -e results/unpruned/train_spec.txt -r results/unpruned -n model --gpus",
+        "detectnet_v2 evaluate -e results/evaluate/fold0_spec.txt -m results/unpruned/weights/mod",
+        "detectnet_v2 prune -m results/unpruned/weights/model.hdf5 -o results/pruned/0.9/model.h",
+        "detectnet_v2 export -m results/chosen/model.hdf5 -e results/evaluate/fold0_spec.txt -o r",
+    ):
+        assert any(command in line for line in words), (command, words)
+
+
+def test_docker_gets_gpu_user_project_and_key_by_name(tao5):
+    run = tao5.runs()[-1]
+    folder = str(tao5.folder)
+    pairs = dict(itertools.pairwise(run))
+    assert pairs["--gpus"] == "all"
+    assert pairs["--user"] == f"{os.getuid()}:{os.getgid()}"
+    assert pairs["--volume"] == f"{folder}:{folder}"
+    assert pairs["--workdir"] == folder
+    named = [value for option, value in itertools.pairwise(run) if option == "--env"]
+    assert {"DATA_BASE_PATH", "ETLT_KEY"} <= set(named)
+    assert not [value for value in named if KEY in value]
+
+
+def test_key_is_in_no_file_that_the_workflow_leaves(tlt2):
+    # What TLT printed has it, as the stand-in's training does.
+    assert "key ***: Saving" in tlt2.results("logs/train/unpruned.log").read_text()
+    assert KEY not in tlt2.log.read_text()
+    for path in tlt2.folder.rglob("*"):
+        if path.is_file() and path.stat().st_size < 2_000_000:
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_metrics_and_pruning_come_from_what_was_printed(tao5):
+    metrics = json.loads(tao5.results("retrained/0.9/evaluation/fold0/metrics.json").read_text())
+    printed = tao5.results("retrained/0.9/evaluation/fold0/evaluate.txt").read_text()
+    assert f"(in %): {metrics['mAP']:.4f}" in printed
+    assert set(metrics["average_precision"]) == {"mask", "no-mask"}
+    pruning = json.loads(tao5.results("pruned/0.9/pruning.json").read_text())
+    assert pruning["parameters"]["after"] == metrics["model"]["parameters"]
+    share = pruning["parameters"]["after"] / pruning["parameters"]["before"]
+    assert pruning["ratio"] == pytest.approx(share)
+
+
+def test_tlt2_ends_with_a_uff_etlt(tlt2):
+    content = tlt2.results("export/chosen/model.etlt").read_bytes()
+    (length,) = struct.unpack("<i", content[:4])
+    assert content[4 : 4 + length] == b"input_1"
+    assert tlt2.results("export/chosen/labels.txt").read_text() == "mask\nno-mask\n"
+    assert tlt2.results("unpruned/weights/model.tlt").stat().st_size > 100_000
+    assert not list(tlt2.results("").rglob("*.onnx"))
+    assert tlt2.results("report.html").stat().st_size > 10_000
+
+
+def test_tlt2_runs_the_recipes_commands(tlt2):
+    words = [" ".join(run) for run in tlt2.runs()]
+    key = f'{TLT2} sh -c exec "$@" -k "$ETLT_KEY" sh '
+    for command in (
+        f"{TLT2} tlt-dataset-convert -d",
+        f"{key}tlt-train detectnet_v2 -e",
+        f"{key}tlt-evaluate detectnet_v2 -e",
+        f"{key}tlt-prune -m results/unpruned/weights/model.tlt -o results/pruned/0.9/model.tlt",
+        f"{key}tlt-export detectnet_v2 -m results/chosen/model.tlt -o results/export/chosen/mod",
+    ):
+        assert any(command in line for line in words), (command, words)
+
+
+def test_opaque_models_are_compared_by_the_printed_ratio(tlt2):
+    ratio = json.loads(tlt2.results("pruned/0.9/pruning.json").read_text())["ratio"]
+    choice = json.loads(tlt2.results("chosen/choice.json").read_text())
+    assert choice["share_of_parameters"] == pytest.approx(ratio, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "stage"),
+    [
+        ("deploy_local", "verify"),
+        ("deploy_nano", "verify"),
+        ("results/export/chosen/clustering.json", "tune_clustering"),
+        ("results/export/chosen/model.onnx", "export_onnx"),
+        ("results/deepstream/local/chosen-gpu/parity.json", "verify"),
+        ("results/deepstream/local/chosen-gpu/app.txt", "ds_config"),
+    ],
+)
+def test_stage_that_tlt2_cannot_have_is_refused_by_name(tlt2, target, stage):
+    done = tlt2.snakemake(target, "-n", config={"toolkit": "tlt2"})
+    told = [line for line in done.stderr.splitlines() if line.startswith("toolkit tlt2: ")]
+    assert done.returncode
+    assert len(told) == 1, done.stderr
+    assert f"there is no {stage}: its export is UFF" in told[0] or target.startswith("deploy")
+    assert "Traceback" not in done.stderr
+
+
+def test_changed_spec_starts_afresh_and_an_interrupted_training_goes_on(tao5, tmp_path, bench_of):
+    bench = bench_of(tmp_path, tao5.folder, [TAO5])
+    model = "results/unpruned/weights/model.hdf5"
+    changed = {"toolkit": "tao5", "train": SHORT["train"] | {"seed": 7}}
+    done = bench.snakemake(model, config=changed)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming" not in (bench.results("logs/train/unpruned.log")).read_text()
+    (bench.folder / model).unlink()
+    done = bench.snakemake(model, config=changed)
+    assert done.returncode == 0, done.stderr
+    assert "Resuming from" in (bench.results("logs/train/unpruned.log")).read_text()
+    assert "start_training" not in done.stderr
+
+
+def test_plan_needs_no_docker_and_no_key(bench):
+    bench.environment.pop("ETLT_KEY")
+    bench.environment["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    done = bench.snakemake("all", "-n", config={"toolkit": "tlt2"})
+    assert done.returncode == 0, done.stderr
+    assert "preflight_toolkit" in done.stdout
+    assert not bench.log.read_text()
+
+
+def test_preflight_stops_the_run_before_any_work(bench):
+    bench.environment.pop("ETLT_KEY")
+    bench.configure(images=[])
+    done = bench.snakemake("all", config={"toolkit": "tlt2"})
+    assert done.returncode
+    assert "toolkit tlt2: key: ETLT_KEY is not set" in done.stderr
+    assert "toolkit tlt2: NGC login: none for nvcr.io" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not bench.runs()
+    assert not bench.results("tfrecords/train").exists()
+
+
+def test_results_behind_a_link_are_mounted_too(bench, tmp_path):
+    (bench.folder / "results").rename(tmp_path / "elsewhere")
+    (bench.folder / "results").symlink_to(tmp_path / "elsewhere")
+    target = "results/tfrecords/val/kitti_trainval-fold-000-of-002-shard-00000-of-00002"
+    done = bench.snakemake(target, config={"toolkit": "tlt2"})
+    assert done.returncode == 0, done.stderr
+    run = bench.runs()[-1]
+    mounted = [value for option, value in itertools.pairwise(run) if option == "--volume"]
+    assert f"{tmp_path / 'elsewhere'}:{tmp_path / 'elsewhere'}" in mounted
+
+
+def test_host_runs_the_programs_on_the_path(bench):
+    program(bench.bin / "tlt-dataset-convert", 'echo "$@" > told; exit 3')
+    for name in ("tlt-train", "tlt-evaluate", "tlt-prune", "tlt-infer", "tlt-export"):
+        program(bench.bin / name, "exit 0")
+    target = "results/tfrecords/val/kitti_trainval-fold-000-of-002-shard-00000-of-00002"
+    done = bench.snakemake(target, config={"toolkit": "tlt2", "toolkit_runner": "host"})
+    assert done.returncode
+    told = (bench.folder / "told").read_text().split()
+    assert told[:2] == ["-d", "results/tfrecords/val_spec.txt"]
+    assert not bench.log.read_text()
