@@ -30,7 +30,7 @@ def prefix(
     key = toolkit.key if toolkit.tasks[task].takes_key else "none"
     if runner == "apptainer":
         # Snakemake has entered the container already, where there is no module of this project.
-        return " ".join([*map(shlex.quote, with_key((), key, key_variable)), ""])
+        return "".join(f"{shlex.quote(word)} " for word in with_key((), key, key_variable))
     words = ["python", "-m", "toolkits", "--key", key, "--key-variable", key_variable]
     if runner == "docker":
         words += ["--image", str(toolkit.image), "--bind", str(results)]
@@ -113,7 +113,7 @@ def mounts(project: Path, binds: Iterable[str | Path]) -> list[Path]:
             found += [entry.resolve() for entry in path.iterdir() if entry.is_symlink()]
     found = [path if path.is_dir() else path.parent for path in found if path.exists()]
     kept: list[Path] = []
-    for path in sorted(set(found), key=lambda path: len(path.parts)):
+    for path in sorted(set(found), key=lambda path: (len(path.parts), path)):
         if not any(path.is_relative_to(above) for above in kept):
             kept.append(path)
     return kept

@@ -2,10 +2,11 @@
 
 import hashlib
 import http.server
+import socket
 import threading
 
 import pytest
-from pretrained import fetch
+from pretrained import fetch, fetch_ngc
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -13,12 +14,19 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """A web server on loopback; `ranges` lists the Range headers that it saw."""
-    ranges = []
+    """A web server on loopback: its address, the Range headers that it saw, and NGC's paths.
+
+    It hangs up after the number of bytes in its fourth part, when that is not zero.
+    """
+    ranges, paths, drops = [], [], [0]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            if self.path != "/weights.pth":
+            paths.append(self.path)
+            if self.path == "/v2/models/org/private/thing/v1/files?redirect=true&path=v1.hdf5":
+                self.send_error(401)
+                return
+            if self.path != "/weights.pth" and not self.path.startswith("/v2/models/org/nvidia/"):
                 self.send_error(404)
                 return
             wanted = self.headers.get("Range")
@@ -30,7 +38,8 @@ def server():
             self.send_response(206 if wanted else 200)
             self.send_header("Content-Length", str(len(CONTENT) - start))
             self.end_headers()
-            self.wfile.write(CONTENT[start:])
+            # Promises all, and hangs up early.
+            self.wfile.write(CONTENT[start : start + (drops[0] or len(CONTENT))])
 
         def log_message(self, *arguments):
             pass
@@ -38,7 +47,7 @@ def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
         thread = threading.Thread(target=web.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{web.server_port}", ranges
+        yield f"http://127.0.0.1:{web.server_port}", ranges, paths, drops
         web.shutdown()
         thread.join()
 
@@ -94,3 +103,103 @@ def test_file_is_copied(tmp_path):
 def test_missing_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"train\.pretrained\.path: .*none\.hdf5 is no file"):
         fetch({"source": "file", "path": str(tmp_path / "none.hdf5")}, tmp_path / "weights.hdf5")
+
+
+def test_connection_that_drops_is_taken_up_until_the_file_is_whole(server, tmp_path):
+    server[3][0] = 300_000
+    output = tmp_path / "weights.pth"
+    fetch(url(server[0]), output)
+    assert server[1] == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    assert output.read_bytes() == CONTENT
+
+
+def test_server_that_sends_no_more_is_given_up_and_the_part_kept(tmp_path):
+    """Answers the first request with a piece and the rest with nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            for body in (CONTENT[:1000], b"", b"", b""):
+                connection, _ = listener.accept()
+                with connection:
+                    request = connection.recv(4096)
+                    status = b"206 Partial" if b"Range:" in request else b"200 OK"
+                    length = str(len(CONTENT)).encode()
+                    connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: " + length)
+                    connection.sendall(b"\r\n\r\n" + body)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ValueError, match="run again to go on"):
+            fetch(url(f"http://127.0.0.1:{listener.getsockname()[1]}"), tmp_path / "weights.pth")
+        thread.join()
+    assert (tmp_path / "weights.pth.part").read_bytes() == CONTENT[:1000]
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        (
+            "nvidia/tlt_pretrained_detectnet_v2:resnet18",
+            "org/nvidia/tlt_pretrained_detectnet_v2/resnet18/files?redirect=true&path=resnet18.hdf5",
+        ),
+        (
+            "nvidia/tao/pretrained_detectnet_v2:resnet18",
+            "org/nvidia/team/tao/pretrained_detectnet_v2/resnet18/files?redirect=true"
+            "&path=resnet18.hdf5",
+        ),
+    ],
+)
+def test_backbone_of_ngc_by_its_url(server, tmp_path, monkeypatch, model, path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    fetch_ngc(model, DIGEST, tmp_path / "weights.hdf5", site=server[0])
+    assert server[2] == [f"/v2/models/{path}"]
+    assert (tmp_path / "weights.hdf5").read_bytes() == CONTENT
+
+
+def test_backbone_of_ngc_with_another_digest(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"train\.pretrained\.sha256: "):
+        fetch_ngc("nvidia/x:resnet18", "0" * 64, tmp_path / "weights.hdf5", site=server[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_that_ngc_wants_a_login_for(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"401.*install its program `ngc`, run `ngc config set`"):
+        fetch_ngc("private/thing:v1", None, tmp_path / "weights.hdf5", site=server[0])
+
+
+NGC_PROGRAM = """#!/bin/sh
+[ "$1 $2 $3 $4 $5" = "registry model download-version nvidia/thing:resnet18 --dest" ] || exit 2
+mkdir "$6/thing_vresnet18" && printf weights > "$6/thing_vresnet18/resnet18.hdf5"
+"""
+
+
+@pytest.fixture
+def ngc(tmp_path, monkeypatch):
+    """A folder on the PATH: a function that puts a program `ngc` there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def write(text):
+        (folder / "ngc").write_text(text)
+        (folder / "ngc").chmod(0o755)
+
+    return write
+
+
+def test_backbone_of_ngc_with_its_own_program(ngc, tmp_path):
+    ngc(NGC_PROGRAM)
+    output = tmp_path / "pretrained/weights.hdf5"
+    fetch({"source": "ngc", "model": "nvidia/thing:resnet18"}, output)
+    assert output.read_bytes() == b"weights"
+    assert [path.name for path in output.parent.iterdir()] == ["weights.hdf5"]
+
+
+def test_ngc_without_a_login_is_one_line(ngc, tmp_path):
+    ngc("#!/bin/sh\necho 'Error: Invalid apikey' >&2\nexit 1\n")
+    with pytest.raises(
+        ValueError, match=r"Invalid apikey; `ngc config set` takes your NGC API key"
+    ):
+        fetch({"source": "ngc", "model": "nvidia/thing:resnet18"}, tmp_path / "weights.hdf5")
