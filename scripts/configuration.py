@@ -164,6 +164,14 @@ def _check_relations(config: dict[str, Any]) -> None:
                 f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
                 f"{rate['annealing']:g} begins"
             )
+    for section in ("train", "retrain"):
+        pretrained = config[section].get("pretrained", {"source": "none"})
+        name = pretrained.get("path") or pretrained.get("url") or ".hdf5"
+        if config["toolkit"] != "native" and Path(name).suffix not in (".hdf5", ".tlt"):
+            raise ConfigError(
+                f"{section}.pretrained: {name} is for the native toolkit; {config['toolkit']} "
+                "reads NVIDIA's .hdf5 and .tlt, such as NGC's backbone (source: ngc)"
+            )
     if "distill" in config["train"]:
         raise ConfigError(
             "train.distill: there is no model to learn from yet; set retrain.distill instead"

@@ -1,4 +1,4 @@
-"""Fetches the backbone's first weights: a file, a URL or NGC's, resumably, with the digest checked."""
+"""Fetches the backbone's first weights: from a file, a URL or NGC, resumably and checked."""
 
 import hashlib
 import http.client

@@ -94,6 +94,9 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("train.learning_rate.soft_start", 0.9, "soft_start 0.9 ends after annealing"),
         ("train.pretrained", {"source": "file"}, "train.pretrained: path is missing"),
         ("train.pretrained", {"source": "url", "url": "https://x/y.pth"}, "sha256 is missing"),
+        ("train.pretrained", {"source": "ngc"}, "train.pretrained: model is missing"),
+        ("train.pretrained", {"source": "ngc", "model": "resnet18"}, "train.pretrained.model"),
+        ("toolkit_runner", "podman", "toolkit_runner: 'podman' is not one of"),
         ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
         ("train.distill", {"weight": 1.0}, "set retrain.distill instead"),
         (
@@ -110,6 +113,13 @@ def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected
         check_config(config, schema)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_weights_of_torchvision_under_nvidias_toolkit(config, schema):
+    config["toolkit"] = "tlt2"
+    config["train"]["pretrained"] = {"source": "file", "path": "resnet18-f37072fd.pth"}
+    with pytest.raises(ConfigError, match=r"train\.pretrained: .*pth is for the native toolkit"):
+        check_config(config, schema)
 
 
 @pytest.mark.parametrize("key", ["train.epochs", "classes", "train.augmentation.zoom_min"])
