@@ -1,6 +1,6 @@
 rule export_model:
     input:
-        stage_exists("export_onnx"),
+        stage_exists("export to ONNX"),
         model=exported_model,
         spec="<results>/evaluate/fold0_spec.txt",
         conversion=CONVERSION,

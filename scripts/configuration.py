@@ -164,6 +164,15 @@ def _check_relations(config: dict[str, Any]) -> None:
                 f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
                 f"{rate['annealing']:g} begins"
             )
+    _check_first_weights(config)
+    if "distill" in config["train"]:
+        raise ConfigError(
+            "train.distill: there is no model to learn from yet; set retrain.distill instead"
+        )
+    _check_pruning(config)
+
+
+def _check_first_weights(config: dict[str, Any]) -> None:
     for section in ("train", "retrain"):
         pretrained = config[section].get("pretrained", {"source": "none"})
         name = pretrained.get("path") or pretrained.get("url") or ".hdf5"
@@ -172,11 +181,6 @@ def _check_relations(config: dict[str, Any]) -> None:
                 f"{section}.pretrained: {name} is for the native toolkit; {config['toolkit']} "
                 "reads NVIDIA's .hdf5 and .tlt, such as NGC's backbone (source: ngc)"
             )
-    if "distill" in config["train"]:
-        raise ConfigError(
-            "train.distill: there is no model to learn from yet; set retrain.distill instead"
-        )
-    _check_pruning(config)
 
 
 def _check_pruning(config: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ UFF = (
     "computer runs; the toolkits tao5 and native export ONNX"
 )
 DESK_STAGES = ("tune_clustering", "ds_config", "verify", "calibrate", "verify_int8")
-NO_DESK = {"export_onnx": UFF} | dict.fromkeys(DESK_STAGES, UFF)
+NO_DESK = {"export to ONNX": UFF} | dict.fromkeys(DESK_STAGES, UFF)
 
 TOOLKITS = {
     "native": Toolkit(
