@@ -175,8 +175,8 @@ def _check_relations(config: dict[str, Any]) -> None:
 def _check_first_weights(config: dict[str, Any]) -> None:
     for section in ("train", "retrain"):
         pretrained = config[section].get("pretrained", {"source": "none"})
-        name = pretrained.get("path") or pretrained.get("url") or ".hdf5"
-        if config["toolkit"] != "native" and Path(name).suffix not in (".hdf5", ".tlt"):
+        name = pretrained.get("path") or pretrained.get("url")
+        if config["toolkit"] != "native" and name and Path(name).suffix not in (".hdf5", ".tlt"):
             raise ConfigError(
                 f"{section}.pretrained: {name} is for the native toolkit; {config['toolkit']} "
                 "reads NVIDIA's .hdf5 and .tlt, such as NGC's backbone (source: ngc)"

@@ -117,6 +117,7 @@ def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected
 
 def test_weights_of_torchvision_under_nvidias_toolkit(config, schema):
     config["toolkit"] = "tlt2"
+    check_config(config, schema)
     config["train"]["pretrained"] = {"source": "file", "path": "resnet18-f37072fd.pth"}
     with pytest.raises(ConfigError, match=r"train\.pretrained: .*pth is for the native toolkit"):
         check_config(config, schema)
