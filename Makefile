@@ -37,6 +37,8 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
 	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target .venv/tao-protos --requirement envs/tao-protos.txt
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ rule preflight_toolkit:
 rule start_training:
     input:
         spec="<results>/unpruned/train_spec.txt",
-        tfrecords=shards("train"),
+        tfrecords=first_shards("train"),
         start=pretrained_file(),
         conversion=CONVERSION,
     output:
@@ -43,7 +43,7 @@ rule start_training:
 use rule start_training as start_retraining with:
     input:
         spec="<results>/retrained/{threshold}/train_spec.txt",
-        tfrecords=shards("train"),
+        tfrecords=first_shards("train"),
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
         conversion=CONVERSION,
     output:
