@@ -36,9 +36,9 @@ test: .venv/installed
 
 test-all: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
-	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target .venv/tao-protos --requirement envs/tao-protos.txt
+	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
