@@ -26,8 +26,31 @@ rule deploy_local:
         "<results>/deployed/local/benchmark.json",
 
 
+# Asks the device itself, so it runs whenever a deployment is asked for, and never in a dry run. What
+# hangs on a checkpoint is looked at again when that has run: a device that has all that its receipt
+# says gives the reason of before, and neither push nor benchmark runs.
+checkpoint check_device:
+    output:
+        "<results>/deployed/{device}/push_reason.json",
+    log:
+        "<logs>/check_device/{device}.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        jetson=1,
+    params:
+        device=lambda wc: device_settings(wc.device),
+        receipt=lambda wc: f"{config['results_dir']}/deployed/{wc.device}/receipt.json",
+        now=time.time(),
+        code=code_digest("check_device"),
+    script:
+        "../scripts/check_device.py"
+
+
 rule push:
     input:
+        reason="<results>/deployed/{device}/push_reason.json",
         configs=lambda wc: cases(wc.device, "config_infer_primary.txt"),
         parity=lambda wc: cases(wc.device, "parity.json"),
         conversion=CONVERSION,
@@ -52,6 +75,7 @@ rule push:
 rule benchmark_device:
     input:
         receipt="<results>/deployed/{device}/receipt.json",
+        reason="<results>/deployed/{device}/push_reason.json",
         metrics=deployed_metrics,
         conversion=CONVERSION,
     output:

@@ -48,45 +48,84 @@ def benchmark_device(
         poll_s: seconds between two looks at the device.
 
     Raises:
-        JetsonError, DeepStreamError: a line a case that was not measured; no output is written.
+        JetsonError, DeepStreamError: a line a case that was not measured. What was measured is kept
+            in benchmark.partial.json beside the output, and is not measured again by a later call
+            for the same release, device software and settings.
     """
     remote = Remote.from_config(name, section)
     pushed = json.loads(receipt.read_text())
     cases = [Case(**case) for case in pushed["cases"]]
+    partial = output.with_name("benchmark.partial.json")
     with Session(remote) as session:
         # A benchmark that runs there already may be this very one, which is followed.
         seen = preflight.check(session, devices.resolve(name, section), busy_is_wrong=False)
         log.info("%s: %s", name, seen.summary())
-        benchmark.run(session, pushed["release"], cases, seen, logs, poll_s=poll_s)
-    measured, failures = [], []
-    for case in cases:
+        same = {
+            "device": name,
+            "release": pushed["release"],
+            "versions": seen.versions(),
+            "settings": {key: getattr(remote, key) for key in MEASURED_WITH},
+        }
+        measured = _measured_before(partial, same)
+        for case in measured:
+            log.info("%s: %s was measured at %s", name, case, measured[case]["measured_at"])
+        missing = [case for case in cases if case.name not in measured]
+        problem = None
+        if missing:
+            problem = benchmark.run(session, pushed["release"], missing, seen, logs, poll_s=poll_s)
+    measured_at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    failures = {}
+    for case in missing:
         try:
-            measured.append(results.read(case, logs / case.name))
+            one = results.read(case, logs / case.name)
         except JetsonError as error:
-            failures.append(f"{name}: {error}")
-    for case in measured:
-        case["published_fps"] = table.published(seen.board, case["model"], case["engine"])
-        _warn(name, case)
+            failures[case.name] = str(error)
+            continue
+        one["measured_at"] = measured_at
+        one["published_fps"] = table.published(seen.board, one["model"], one["engine"])
+        _warn(name, one)
+        measured[case.name] = one
     found = {
-        "device": name,
-        "release": pushed["release"],
-        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": seen.versions(),
-        "settings": {key: getattr(remote, key) for key in MEASURED_WITH},
+        **same,
+        "measured_at": measured_at,
         "map_percent": {m: json.loads(path.read_text())["mAP"] for m, path in metrics.items()},
-        "cases": measured,
+        "cases": [measured[case.name] for case in cases if case.name in measured],
         "published": {"source": table.SOURCE, "map_percent": table.PUBLISHED_MAP},
     }
     text = table.table([found])
     if measured:
         log.info("%s", text)
     if failures:
-        raise JetsonError("\n".join(failures))
+        lines = [f"{name}: {line}" for line in failures.values()]
+        if problem is not None:
+            lines = [problem]
+        if measured:
+            write_json({**found, "not_measured": problem or failures}, partial)
+            lines.append(
+                f"{name}: not measured: {', '.join(failures)}; the figures of "
+                f"{', '.join(measured)} are kept in {partial}, the next run measures the rest"
+            )
+        raise JetsonError("\n".join(lines))
     part = table_output.with_name(table_output.name + ".part")
     part.write_text(text)
     part.replace(table_output)
     write_json(found, output)
+    partial.unlink(missing_ok=True)
     return found
+
+
+def _measured_before(partial: Path, same: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the cases, by name, that a run which failed in part has measured under the same terms.
+
+    An unreadable file counts as none, since all of it can be measured again.
+    """
+    try:
+        before = json.loads(partial.read_text())
+        if {key: before[key] for key in same} == json.loads(json.dumps(same)):
+            return {case["case"]: case for case in before["cases"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {}
 
 
 def _warn(name: str, case: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Brings rendered configs and models to a device and writes a receipt of what is there."""
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -22,7 +23,13 @@ log = logging.getLogger("jetson")
 
 
 def push(
-    name: str, section: Mapping[str, Any], folders: Mapping[str, Path], key_name: str, output: Path
+    name: str,
+    section: Mapping[str, Any],
+    folders: Mapping[str, Path],
+    key_name: str,
+    output: Path,
+    *,
+    reason: Path | None = None,
 ) -> dict[str, Any]:
     """Push a release to a device and write the receipt.
 
@@ -32,6 +39,7 @@ def push(
         folders: rendered config folders by case, `{model}-{engine}`.
         key_name: the environment variable with the key of encrypted models.
         output: the receipt.
+        reason: push_reason.json of check_device, which becomes part of the receipt.
 
     Raises:
         JetsonError, DeepStreamError: with the remedy; the device keeps its last good release.
@@ -48,6 +56,7 @@ def push(
         "release": release.digest,
         "pushed_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": seen.versions(),
+        "push_reason": json.loads(reason.read_text(encoding="utf-8")) if reason else None,
         "sent": {
             "files": sent.files,
             "bytes": sent.bytes,
@@ -77,4 +86,5 @@ if __name__ == "__main__":
             {case: Path(folder) for case, folder in snakemake.params.folders.items()},
             snakemake.params.key_name,
             Path(snakemake.output.receipt),
+            reason=Path(snakemake.input.reason),
         )

@@ -234,9 +234,22 @@ def check(result: dict[str, Any]) -> None:
             f"{100 * MAX_SHARE_OF_BOXES_ALONE:.0f} % allowed)"
         )
     told = " and ".join(reasons)
-    raise DeepStreamError(
-        f"{result['release']}: the rendered configs {told}; the table is in the log"
-    )
+    raise DeepStreamError(f"{result['release']}: the rendered configs {told}")
+
+
+def keep_or_refuse(result: dict[str, Any], output: Path, log_file: Path) -> None:
+    """Write parity.json, or parity.failed.json and raise DeepStreamError where parity failed.
+
+    The figures of a failure lie beside the output that they must not pass for.
+    """
+    failed = output.with_name("parity.failed.json")
+    try:
+        check(result)
+    except DeepStreamError as error:
+        write_json(result, failed)
+        raise DeepStreamError(f"{error}; table in {log_file}, all figures in {failed}") from error
+    failed.unlink(missing_ok=True)
+    write_json(result, output)
 
 
 if __name__ == "__main__":
@@ -250,5 +263,4 @@ if __name__ == "__main__":
             toolkit_metrics=single(snakemake.input.get("metrics")),
         )
         job_log.info("%s", table(parity))
-        check(parity)
-        write_json(parity, snakemake.output[0])
+        keep_or_refuse(parity, Path(snakemake.output[0]), Path(snakemake.log[0]))

@@ -39,7 +39,7 @@ def run(
     folder: Path,
     *,
     poll_s: float = POLL_S,
-) -> None:
+) -> str | None:
     """Measure the cases on the device and bring the logs of each to `folder`/{case}.
 
     The device does all of it by itself; this side starts it, follows it and fetches what it wrote.
@@ -54,8 +54,12 @@ def run(
         folder: where the logs go; `state` of the whole run comes last.
         poll_s: seconds between two looks at the device.
 
+    Returns:
+        A line that tells why the run ended before its time, None where every case was tried. The
+        logs of what was measured until then have been fetched all the same.
+
     Raises:
-        JetsonError: the device was rebooted, is busy, lost for too long, or ended without a result.
+        JetsonError: the device is busy or was lost for too long; nothing was fetched.
     """
     remote = session.remote
     request = _request(remote, release, cases, seen)
@@ -64,7 +68,7 @@ def run(
     driver = device_script("common", "engines", "driver")
     try:
         session.persist(lambda: _start(session, run_id, request, driver), patience)
-        state = _follow(session, run_id, poll_s)
+        state, problem = _follow(session, run_id, poll_s)
     except KeyboardInterrupt:
         log.info("%s: interrupted; asking the device to stop", remote.name)
         try:
@@ -80,7 +84,8 @@ def run(
     for case in cases:
         # What an earlier run left must not pass for this one's where a case was not reached.
         shutil.rmtree(folder / case.name, ignore_errors=True)
-    session.persist(lambda: _fetch(session, state["run"], folder, cases), patience)
+    if "run" in state:
+        session.persist(lambda: _fetch(session, state["run"], folder, cases), patience)
     session.persist(lambda: _script(session, "forget", run_id), patience)
     if state.get("power") == "not-restored":
         log.warning(
@@ -88,9 +93,10 @@ def run(
             remote.name,
             seen.root,
         )
-    if state["state"] == "failed":
+    if problem is None and state["state"] == "failed":
         reason = state.get("reason") or state.get("driver_log") or "no reason given"
-        raise JetsonError(f"{remote.name}: the benchmark could not run: {reason}")
+        problem = f"{remote.name}: the benchmark could not run: {reason}"
+    return problem
 
 
 def _request(remote: Remote, release: str, cases: Sequence[Case], seen: Probe) -> str:
@@ -135,8 +141,8 @@ def _start(session: Session, run_id: str, request: str, driver: str) -> None:
         )
 
 
-def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
-    """Look at the run until it ended; return its last state."""
+def _follow(session: Session, run_id: str, poll_s: float) -> tuple[dict[str, str], str | None]:
+    """Look at the run until it ended; return its last state, and why if it ended too early."""
     name = session.remote.name
     boot_id, was_running = None, False
     begun = time.monotonic()
@@ -147,9 +153,9 @@ def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
         )
         boot_id = boot_id or state["boot_id"]
         if state.get("state") in _ENDED:
-            return state
+            return state, None
         if state["boot_id"] != boot_id:
-            raise JetsonError(
+            return state, (
                 f"{name}: the device was rebooted in the middle of benchmark {run_id}; if nobody "
                 "did it, look at its power supply and temperature, then run the benchmark again"
             )
@@ -159,8 +165,8 @@ def _follow(session: Session, run_id: str, poll_s: float) -> dict[str, str]:
             # One more look: it may have ended between the two halves of the answer.
             state = _script(session, "poll", run_id)
             if state.get("state") in _ENDED:
-                return state
-            raise JetsonError(_vanished(name, run_id, state))
+                return state, None
+            return state, _vanished(name, run_id, state)
         reported = _report(name, state, reported)
         time.sleep(poll_s)
 

@@ -15,7 +15,7 @@ from detectnet_v2.cli import main as detectnet_v2
 from ds_config import write_configs
 from tune_clustering import table as tuning_table
 from tune_clustering import tune_clustering
-from verify import check, table, verify
+from verify import check, keep_or_refuse, table, verify
 
 IMAGES = 24
 
@@ -131,7 +131,10 @@ def test_sound_configs_agree_with_the_toolkit(release, squares, compared, tmp_pa
     assert result["toolkit_own_clustering"]["gap"] == pytest.approx(
         91.5 - result["deepstream"]["mAP"], abs=1e-3
     )
-    check(result)
+    output, failed = tmp_path / "parity.json", tmp_path / "parity.failed.json"
+    failed.write_text("{}")
+    keep_or_refuse(result, output, tmp_path / "log")
+    assert json.loads(output.read_text())["passed"] and not failed.exists()
     assert "100.0 % of the images agree" in table(result)
 
 
@@ -399,6 +402,13 @@ def test_rule_scripts_run_under_snakemake(squares, clip, labelled, synthetic, re
         "deepstream/local/chosen-gpu/parity.json",
     )
     assert done.returncode == 1
-    assert "error: chosen-gpu: the rendered configs" in (tmp_path / "verify.log").read_text()
+    log = (tmp_path / "verify.log").read_text()
+    assert "error: chosen-gpu: the rendered configs" in log
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "deepstream/local/chosen-gpu/parity.json").exists()
+    # Its figures can be read all the same; the line says where.
+    failed = "deepstream/local/chosen-gpu/parity.failed.json"
+    assert f"table in verify.log, all figures in {failed}" in done.stderr
+    assert "toolkit  DeepStream    drop" in log
+    figures = json.loads((tmp_path / failed).read_text())
+    assert not figures["passed"] and figures["drop"] > 1

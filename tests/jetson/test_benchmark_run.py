@@ -141,7 +141,7 @@ def test_every_failure_is_a_line_and_the_good_case_is_measured(bench, caplog):
         e_gpu="slow-build",
     )
     lines = bench.failure(duration_s=3, engine_timeout_s=4, stop_timeout_s=1).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[0].startswith(
         "nano: a-gpu: deepstream-app failed (exit 255) while building the engine: "
         "ERROR: [TRT]: ModelImporter.cpp:735"
@@ -151,6 +151,14 @@ def test_every_failure_is_a_line_and_the_good_case_is_measured(bench, caplog):
     assert "d-gpu: the clip ended before the measurement did; set file-loop=1" in lines[3]
     assert "e-gpu: no frame came within engine_timeout_s while building the engine" in lines[4]
     assert "36.1" in caplog.text
+    partial = bench.folder / "benchmark.partial.json"
+    assert lines[5] == (
+        "nano: not measured: a-gpu, b-gpu, c-gpu, d-gpu, e-gpu; the figures of chosen-gpu are kept "
+        f"in {partial}, the next run measures the rest"
+    )
+    found = json.loads(partial.read_text())
+    assert [case["fps"]["total"] for case in found["cases"]] == [36.11]
+    assert list(found["not_measured"]) == ["a-gpu", "b-gpu", "c-gpu", "d-gpu", "e-gpu"]
     assert (bench.logs / "a-gpu/build.log").exists()
 
 
@@ -316,3 +324,40 @@ def test_an_engine_built_by_hand_is_used(bench, board, dated):
     assert build == {"from_cache": True, "build_s": None, "files": [engine.name], "rebuilt": False}
     (kept,) = (board.root / "engines").glob(f"*/{engine.name}")
     assert kept.read_text() == "built by hand"
+
+
+@pytest.mark.slow
+def test_the_next_run_measures_what_failed_and_nothing_else(bench, board):
+    bench.push(chosen_gpu="", unpruned_gpu="crashes")
+    assert "unpruned-gpu: deepstream-app failed (signal 11)" in bench.failure(duration_s=3)
+    partial = bench.folder / "benchmark.partial.json"
+    (kept,) = json.loads(partial.read_text())["cases"]
+    behaviour = board.root / "current/unpruned-gpu/behaviour.txt"
+    behaviour.write_text("")
+    log = bench.logs / "chosen-gpu/measure.log"
+    before = log.stat().st_mtime_ns
+    found = bench.run(duration_s=3)
+    assert [case["case"] for case in found["cases"]] == ["chosen-gpu", "unpruned-gpu"]
+    assert found["cases"][0] == kept
+    assert log.stat().st_mtime_ns == before
+    assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_figures_under_other_settings_are_measured_again(bench, board):
+    bench.push(chosen_gpu="", unpruned_gpu="crashes")
+    bench.failure(duration_s=3)
+    (board.root / "current/unpruned-gpu/behaviour.txt").write_text("")
+    found = bench.run(duration_s=1)
+    assert [case["measured_s"] < 3 for case in found["cases"]] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_reboot_keeps_what_was_measured_before_it(bench, board):
+    bench.push(chosen_gpu="", unpruned_gpu="")
+    bench.when("case=unpruned-gpu", board.reboot)
+    first, second = bench.failure(duration_s=2).splitlines()
+    assert "the device was rebooted in the middle of benchmark" in first
+    assert "not measured: unpruned-gpu; the figures of chosen-gpu are kept in" in second
+    assert not list((board.root / "benchmarks").iterdir())
+    assert len(bench.run(duration_s=2)["cases"]) == 2
