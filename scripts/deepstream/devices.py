@@ -233,7 +233,8 @@ def check_precision(device: Device, precision: str) -> None:
     where = f"deploy.devices.{device.name}.precision"
     if precision not in device.precisions:
         raise DeepStreamError(
-            f"{where}: {device.title} has no {precision}, it has {', '.join(device.precisions)}"
+            f"{where}: {device.title} has no {precision}, it has {', '.join(device.precisions)}; "
+            f"set {device.precisions[-1]}"
         )
     if precision == "int8" and device.release.order >= _FIRST_WITHOUT_CALIBRATION:
         raise DeepStreamError(
@@ -250,13 +251,14 @@ def dla_core(device: Device, engine: str, precision: str) -> int | None:
     if engine not in device.engines:
         raise DeepStreamError(
             f"deploy.devices.{device.name}.engines: {device.title} has no {engine!r}, "
-            f"it has {', '.join(device.engines)}"
+            f"it has {', '.join(device.engines)}; take {engine} out of the list"
         )
     if engine == "gpu":
         return None
     if precision == "fp32":
         raise DeepStreamError(
-            f"deploy.devices.{device.name}.precision: a DLA runs fp16 or int8, not fp32"
+            f"deploy.devices.{device.name}.precision: a DLA runs fp16 or int8, not fp32; "
+            "set fp16 or take its cores out of engines"
         )
     return int(engine.removeprefix("dla"))
 
