@@ -190,13 +190,18 @@ def test_tracker_library_follows_the_version(texts):
 @pytest.mark.parametrize(
     ("name", "settings", "engine", "message"),
     [
-        ("nano", {"precision": "int8"}, "gpu", "Jetson Nano has no int8, it has fp32, fp16"),
+        (
+            "nano",
+            {"precision": "int8"},
+            "gpu",
+            "Jetson Nano has no int8, it has fp32, fp16; set fp16",
+        ),
         ("tx2", {"precision": "int8"}, "gpu", "Jetson TX2 has no int8"),
         ("thor", {"precision": "int8"}, "gpu", "takes no INT8 calibration cache"),
-        ("nano", {}, "dla0", "Jetson Nano has no 'dla0', it has gpu"),
+        ("nano", {}, "dla0", "Jetson Nano has no 'dla0', it has gpu; take dla0 out"),
         ("xavier_nx", {}, "dla2", "has no 'dla2', it has gpu, dla0, dla1"),
         ("orin_nx", {"dla_cores": 1}, "dla1", "has no 'dla1', it has gpu, dla0"),
-        ("xavier", {"precision": "fp32"}, "dla0", "a DLA runs fp16 or int8"),
+        ("xavier", {"precision": "fp32"}, "dla0", "a DLA runs fp16 or int8, not fp32; set fp16 or"),
         ("nano", {"deepstream": "6.2"}, "gpu", "6.2 does not run on Jetson Nano, these do: 5.0"),
         ("xavier", {"deepstream": "7.0"}, "gpu", "7.0 does not run on Jetson AGX Xavier"),
         ("nano", {"deepstream": "4.0"}, "gpu", "DeepStream 4.0: unknown release"),

@@ -155,3 +155,23 @@ def test_any_missing_tfrecord_is_written_again(checkout, plan, split):
     jobs = rules_of(plan(checkout, "report"))
     assert {name, "evaluate"} <= jobs
     assert ("train" in jobs) == (split == "train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"engines": ["gpu", "dla0"]},
+            "config: deploy.devices.nano.engines: Jetson Nano has no 'dla0', it has gpu; "
+            "take dla0 out of the list",
+        ),
+        ({"deepstream": "7.1"}, "config: deploy.devices.nano.deepstream: 7.1 does not run on"),
+    ],
+)
+def test_what_a_board_lacks_is_refused_in_one_line(fresh_checkout, snakemake, settings, line):
+    change = {"deploy": {"devices": {"nano": settings}}}
+    done = snakemake(fresh_checkout, "-n", config=change, check=False)
+    assert done.returncode
+    assert done.stderr.count(line) == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
