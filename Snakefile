@@ -25,6 +25,10 @@ pathvars:
     benchmarks=os.path.join(config["results_dir"], "benchmarks"),
 
 
+onstart:
+    check_etlt(workflow.dag.needrun_jobs())
+
+
 wildcard_constraints:
     split="train|val",
     dataset="|".join(config["datasets"]),

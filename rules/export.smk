@@ -26,6 +26,114 @@ rule export_model:
         " -o {output.onnx:q} {params.options} 2>&1 | tee -a {log:q}"
 
 
+rule codec:
+    input:
+        requirements=template("envs/codec.txt"),
+    output:
+        "<results>/codec/environment.json",
+    log:
+        "<logs>/codec.log",
+    # It needs nothing that comes before, so that a failing installation shows before training.
+    priority: 100
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        licence_accepted=config["export"]["accept_nvidia_eff_licence"],
+        python=config["export"]["codec_python"],
+        code=code_digest("install_codec"),
+    script:
+        "../scripts/install_codec.py"
+
+
+rule etlt:
+    input:
+        onnx="<results>/export/{model}/model.onnx",
+        codec="<results>/codec/environment.json",
+        conversion=CONVERSION,
+    output:
+        "<results>/export/{model}/model.etlt",
+    log:
+        "<logs>/etlt/{model}.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        code=code_digest("encrypt_model"),
+    script:
+        "../scripts/encrypt_model.py"
+
+
+rule calibration_spec:
+    input:
+        template=template("specs/experiment.txt"),
+    output:
+        "<results>/calibration/spec.txt",
+    log:
+        "<logs>/calibration_spec.log",
+    params:
+        classes=spec_classes(TRAIN),
+        network=network(),
+        training=weight_settings(TRAIN)
+        | {"batch_size": config["export"]["calibration"]["batch_size"]},
+        evaluation=evaluation_settings(TRAIN),
+        data=data_source(),
+        model_file=[],
+        load_graph=False,
+        native={},
+    template_engine:
+        "jinja2"
+
+
+rule calibration_tensorfile:
+    input:
+        spec="<results>/calibration/spec.txt",
+        tfrecords=shards("train"),
+        conversion=CONVERSION,
+    output:
+        "<results>/calibration/images.tensorfile",
+    log:
+        "<logs>/calibration_tensorfile.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        batches=config["export"]["calibration"]["batches"],
+        code=code_digest("detectnet_v2.tensorfile"),
+    shell:
+        "detectnet_v2 calibration_tensorfile"
+        " -e {input.spec:q} -o {output:q} -m {params.batches} 2>&1 | tee {log:q}"
+
+
+rule calibrate:
+    input:
+        onnx="<results>/export/{model}/model.onnx",
+        images="<results>/calibration/images.tensorfile",
+        conversion=CONVERSION,
+    output:
+        [
+            f"<results>/export/{{model}}/calibration.trt{version}.bin"
+            for version in CALIBRATED
+        ],
+        report="<results>/export/{model}/calibration.json",
+    log:
+        "<logs>/calibrate/{model}.log",
+    benchmark:
+        "<benchmarks>/calibrate/{model}.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        settings=config["export"]["calibration"],
+        folder=lambda wc, output: str(Path(output.report).parent),
+        versions=CALIBRATED,
+        code=code_digest("detectnet_v2.calibrate"),
+    shell:
+        "detectnet_v2 calibrate -m {input.onnx:q} --cal_data_file {input.images:q}"
+        " --batches {params.settings[batches]} --batch_size {params.settings[batch_size]}"
+        " --calibration_method {params.settings[method]} --results_dir {params.folder:q}"
+        " -o {params.folder:q}/'calibration.trt{{version}}.bin' --trt_version {params.versions}"
+        " 2>&1 | tee {log:q}"
+
+
 rule tune_clustering:
     input:
         stage_exists("tune_clustering"),
@@ -46,6 +154,34 @@ rule tune_clustering:
         code=code_digest("tune_clustering"),
     script:
         "../scripts/tune_clustering.py"
+
+
+rule judge_int8:
+    input:
+        onnx="<results>/export/{model}/model.onnx",
+        # The scales are the same for every TensorRT.
+        calibration=lambda wc: [
+            f"<results>/export/{wc.model}/calibration.trt{version}.bin"
+            for version in CALIBRATED[:1]
+        ],
+        spec="<results>/evaluate/fold0_spec.txt",
+        clustering="<results>/export/{model}/clustering.json",
+        templates=ds_templates(),
+        conversion=CONVERSION,
+    output:
+        "<results>/export/{model}/int8.json",
+    log:
+        "<logs>/judge_int8/{model}.log",
+    conda:
+        "../envs/workflow.yaml"
+    threads: ALL_CORES
+    params:
+        max_int8_drop=config["export"]["max_int8_drop"],
+        classes=CLASSES,
+        templates=lambda wc: template("ds_configs"),
+        code=code_digest("judge_int8"),
+    script:
+        "../scripts/judge_int8.py"
 
 
 rule clip:
@@ -72,6 +208,9 @@ rule ds_config:
         clustering="<results>/export/{model}/clustering.json",
         templates=ds_templates(),
         clip=local_clip,
+        etlt=etlt_for,
+        calibration=calibration_for,
+        int8=judgement_for,
         conversion=CONVERSION,
     output:
         "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
@@ -81,6 +220,10 @@ rule ds_config:
         "<results>/deepstream/{device}/{model}-{engine}/model.onnx",
     log:
         "<logs>/ds_config/{device}/{model}-{engine}.log",
+    wildcard_constraints:
+        device="|".join(
+            name for name in ["local", *DEVICES] if name not in ETLT_DEVICES
+        ),
     conda:
         "../envs/workflow.yaml"
     params:
@@ -92,6 +235,21 @@ rule ds_config:
         "../scripts/ds_config.py"
 
 
+# The same for the devices that get an .etlt. A calibration cache is no output of either: a device whose
+# INT8 loses too much has none.
+if ETLT_DEVICES:
+
+    use rule ds_config as ds_config_etlt with:
+        output:
+            "<results>/deepstream/{device}/{model}-{engine}/config_infer_primary.txt",
+            "<results>/deepstream/{device}/{model}-{engine}/app.txt",
+            "<results>/deepstream/{device}/{model}-{engine}/app_video.txt",
+            "<results>/deepstream/{device}/{model}-{engine}/labels.txt",
+            "<results>/deepstream/{device}/{model}-{engine}/model.etlt",
+        wildcard_constraints:
+            device="|".join(ETLT_DEVICES),
+
+
 rule verify:
     input:
         stage_exists("verify"),
@@ -100,6 +258,8 @@ rule verify:
         spec="<results>/evaluate/fold0_spec.txt",
         clustering="<results>/export/{model}/clustering.json",
         metrics=toolkit_metrics,
+        codec=lambda wc: codec_for(wc.device),
+        int8=judgement_for,
         conversion=CONVERSION,
     output:
         "<results>/deepstream/{device}/{model}-{engine}/parity.json",

@@ -1,15 +1,19 @@
 """Renders the DeepStream configs of a device, model and engine, and lays out the release folder."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deepstream.devices import resolve
 from deepstream.errors import DeepStreamError
+from deepstream.int8 import check_cache, read_judgement, settle_precision
 from deepstream.job import reported, single
 from deepstream.render import Video, read_model, render, write_release
 from deepstream.sources import video_size
+
+log = logging.getLogger("deepstream")
 
 # NVIDIA's benchmark clip, on every device with DeepStream.
 DEVICE_CLIP = "/opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h265.mp4"
@@ -29,6 +33,7 @@ def write_configs(
     templates: str | Path,
     etlt: str | Path | None = None,
     calibration: str | Path | None = None,
+    judgement: str | Path | None = None,
     clip: str | Path | None = None,
 ) -> list[Path]:
     """Write one release folder and return its files.
@@ -42,19 +47,27 @@ def write_configs(
         engine: gpu, dla0 or dla1.
         etlt: the model to deploy instead of the ONNX, whose network it holds.
         calibration: the INT8 calibration cache, needed for that precision only.
+        judgement: int8.json; where INT8 loses too much, the device gets FP16.
         clip: a video that becomes part of the release; without it the configs name `clip` of the
             settings, which must then be on the device.
 
     Raises:
         DeepStreamError: the device cannot run what is asked for.
+        DetectNetError: the calibration cache is damaged or another network's.
     """
     settings = dict(settings or {})
     resolved = resolve(device, settings)
     shipped = Path(etlt or onnx)
     files = {f"model{shipped.suffix}": shipped}
-    int8 = resolved.precision == "int8"
-    if int8 and calibration:
-        files[Path(calibration).name] = Path(calibration)
+    precision, note = settle_precision(
+        resolved, read_judgement(Path(judgement)) if judgement else None
+    )
+    if note:
+        log.warning("%s, %s-%s: %s", device, model, engine, note)
+    cache = Path(calibration) if precision == "int8" and calibration else None
+    if cache:
+        check_cache(cache, resolved, Path(onnx))
+        files[cache.name] = cache
     uri, size = _clip(settings, clip, files)
     texts = render(
         resolved,
@@ -62,7 +75,9 @@ def write_configs(
         model=read_model(Path(onnx), model, shipped=f"model{shipped.suffix}"),
         classes=list(classes),
         clustering=_read_json(Path(clustering)),
-        calibration=Path(calibration).name if int8 and calibration else None,
+        precision=precision,
+        precision_note=note,
+        calibration=cache.name if cache else None,
         templates=Path(templates),
         video=Video(
             clip=uri,
@@ -95,7 +110,7 @@ def _read_json(path):
 
 
 if __name__ == "__main__":
-    with reported(snakemake.log[0]) as log:
+    with reported(snakemake.log[0]) as job_log:
         written = write_configs(
             Path(snakemake.output[0]).parent,
             device=snakemake.wildcards.device,
@@ -108,6 +123,7 @@ if __name__ == "__main__":
             templates=snakemake.params.templates,
             etlt=single(snakemake.input.get("etlt")),
             calibration=single(snakemake.input.get("calibration")),
+            judgement=single(snakemake.input.get("int8")),
             clip=single(snakemake.input.get("clip")),
         )
-        log.info("%s", "\n".join(map(str, written)))
+        job_log.info("%s", "\n".join(map(str, written)))

@@ -7,8 +7,10 @@ answer, by swapped sizes, wrong scaling or skipped clustering, shows as a loss o
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,19 @@ from deepstream.clustering import overlaps
 from deepstream.detector import Detector
 from deepstream.errors import DeepStreamError
 from deepstream.evaluation import Scorer, check_classes, detect, figures, load_samples
+from deepstream.int8 import judge, read_judgement, sentence, simulated
 from deepstream.job import reported, single, write_json
-from deepstream.render import BENCHMARK, VIDEO
+from deepstream.render import BENCHMARK, NETWORK_MODES, VIDEO
 from detectnet_v2 import spec_pb2
 from detectnet_v2.dataset import Sample, target_classes
 from detectnet_v2.evaluate import evaluate
 from detectnet_v2.postprocess import Detections
+from etlt.codec import INTERPRETER_VARIABLE
+from etlt.environment import Environment
 
 log = logging.getLogger("deepstream")
 
+PRECISIONS = {mode: name for name, mode in NETWORK_MODES.items()}
 # Two boxes are the same when they overlap by this much and their confidence differs by no more.
 SAME_IOU = 0.9
 SAME_CONFIDENCE = 0.05
@@ -42,6 +48,7 @@ def verify(
     clustering: str | Path,
     max_parity_drop: float = 1.0,
     toolkit_metrics: str | Path | None = None,
+    judgement: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run fold 0 through a release folder and through the toolkit; return what parity.json holds.
 
@@ -54,6 +61,7 @@ def verify(
             within that, and no more than MAX_SHARE_OF_BOXES_ALONE of the boxes have no counterpart.
         toolkit_metrics: metrics.json of the toolkit's evaluation with its own clustering (DBSCAN),
             for the gap that is reported and judged by nobody.
+        judgement: int8.json, for a device that asks for INT8.
 
     Raises:
         DeepStreamError: a config cannot be run, or its labels are not the model's classes.
@@ -91,7 +99,35 @@ def verify(
             "average_precision": own["average_precision"],
             "gap": round(own["mAP"] - desk_figures["mAP"], 4),
         }
+    if judgement is not None:
+        result["int8"] = _int8(
+            config, read_judgement(Path(judgement)), desk_figures, score, samples
+        )
+        result["passed"] = result["passed"] and _is_as_judged(result["int8"])
     return result
+
+
+def _int8(config, judgement, fp32, score, samples):
+    """What INT8 costs: by the release's own cache or, where it has FP16 instead, as judged."""
+    precision = PRECISIONS[config.network_mode]
+    if precision != "int8":
+        return {**judgement, "precision": precision}
+    if config.calibration is None:
+        raise DeepStreamError(f"{config.path}: network-mode=1 without a readable int8-calib-file")
+    with TemporaryDirectory(prefix="int8-") as folder:
+        detector = Detector(simulated(config, config.calibration, Path(folder)), threads=1)
+        found = figures(score(detect(detector, samples)))
+    limit = judgement["max_int8_drop"]
+    return {
+        **judge(fp32, found, max_drop=limit, images=len(samples)),
+        "precision": precision,
+        "calibration": config.calibration.name,
+    }
+
+
+def _is_as_judged(int8: dict[str, Any]) -> bool:
+    """Whether a release has INT8 exactly where it passes."""
+    return int8["passed"] == (int8["precision"] == "int8")
 
 
 def read_release(release: Path) -> inferconfig.InferConfig:
@@ -213,11 +249,13 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"toolkit with its own clustering: mAP {own['mAP']:.2f}, {own['gap']:+.2f} points"
         )
+    if int8 := result.get("int8"):
+        lines.append(f"INT8 {sentence(int8)}; the release has {int8['precision'].upper()}")
     return "\n".join(lines)
 
 
 def check(result: dict[str, Any]) -> None:
-    """Raise DeepStreamError when the release loses mAP or shows other boxes than the toolkit."""
+    """Raise DeepStreamError when the release loses mAP, shows other boxes, or is not as judged."""
     if result["passed"]:
         return
     reasons = []
@@ -233,6 +271,8 @@ def check(result: dict[str, Any]) -> None:
             f"lack {result['agreement']['only_toolkit']} of its ({100 * alone:.0f} % of all, "
             f"{100 * MAX_SHARE_OF_BOXES_ALONE:.0f} % allowed)"
         )
+    if (int8 := result.get("int8")) and not _is_as_judged(int8):
+        reasons.append(f"have {int8['precision'].upper()}, but INT8 {sentence(int8)}")
     told = " and ".join(reasons)
     raise DeepStreamError(f"{result['release']}: the rendered configs {told}")
 
@@ -254,6 +294,8 @@ def keep_or_refuse(result: dict[str, Any], output: Path, log_file: Path) -> None
 
 if __name__ == "__main__":
     with reported(snakemake.log[0]) as job_log:
+        if codec := single(snakemake.input.get("codec")):
+            os.environ[INTERPRETER_VARIABLE] = str(Environment.read(Path(codec)).python)
         parity = verify(
             Path(single(snakemake.input.config)).parent,
             model=single(snakemake.input.model),
@@ -261,6 +303,7 @@ if __name__ == "__main__":
             clustering=single(snakemake.input.clustering),
             max_parity_drop=snakemake.params.max_parity_drop,
             toolkit_metrics=single(snakemake.input.get("metrics")),
+            judgement=single(snakemake.input.get("int8")),
         )
         job_log.info("%s", table(parity))
         keep_or_refuse(parity, Path(snakemake.output[0]), Path(snakemake.log[0]))

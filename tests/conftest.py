@@ -1,9 +1,14 @@
 """Fixtures that every area of the tests shares."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from etlt.codec import Codec
+from etlt.environment import find_interpreter, make_environment
+from etlt.errors import EtltError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The fixture of the small run of the workflow, the longest single piece of work of the tests.
@@ -23,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SMALL_RUN not in item.fixturenames)
 
 
+# No cipher, but the key matters and the calls must be right.
+STAND_IN = """
+def encrypt_stream(source, target, key, encryption=True, rewind=True):
+    assert encryption and not rewind and isinstance(key, bytes)
+    target.write(bytes(byte ^ (sum(key) % 255 + 1) for byte in source.read()))
+
+decrypt_stream = encrypt_stream
+"""
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
@@ -36,3 +51,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real photographs in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def codec(tmp_path_factory) -> Codec:
+    """A stand-in for NVIDIA's codec, in an interpreter of its own like the real one."""
+    venv = tmp_path_factory.mktemp("codec") / "stand-in"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (package,) = venv.glob("lib/python*/site-packages")
+    (package / "eff_tao_encryption").mkdir()
+    (package / "eff_tao_encryption/__init__.py").touch()
+    (package / "eff_tao_encryption/tao_codec.py").write_text(STAND_IN)
+    return Codec(venv / "bin/python")
+
+
+@pytest.fixture(scope="session")
+def real_codec(tmp_path_factory, repository) -> Codec:
+    """NVIDIA's codec in an environment of its own; skips where it cannot be installed."""
+    folder: Path = tmp_path_factory.mktemp("codec")
+    try:
+        find_interpreter()
+        return Codec(make_environment(folder, repository / "envs/codec.txt").python)
+    except EtltError as error:
+        pytest.skip(f"NVIDIA's codec is not available: {error}")

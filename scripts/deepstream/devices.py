@@ -9,9 +9,6 @@ from deepstream.errors import DeepStreamError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
-# NVIDIA's guide to DeepStream 8.0 says to run calibrated models in FP16: TensorRT 10.1 and later
-# deprecate calibration caches, and 8.0 is the first release whose migration guide drops them.
-_FIRST_WITHOUT_CALIBRATION = releases.version_order("8.0")
 # TensorRT 10 has no UFF parser and nobody has verified an ONNX payload there.
 _FIRST_WITHOUT_ETLT = releases.version_order("7.1")
 
@@ -236,7 +233,7 @@ def check_precision(device: Device, precision: str) -> None:
             f"{where}: {device.title} has no {precision}, it has {', '.join(device.precisions)}; "
             f"set {device.precisions[-1]}"
         )
-    if precision == "int8" and device.release.order >= _FIRST_WITHOUT_CALIBRATION:
+    if precision == "int8" and not device.release.takes_calibration:
         raise DeepStreamError(
             f"{where}: DeepStream {device.deepstream} (TensorRT {device.tensorrt}) takes no INT8 "
             f"calibration cache for this model any more, use fp16"

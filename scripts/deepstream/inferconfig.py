@@ -37,11 +37,15 @@ class ClassAttributes:
 
 @dataclass(frozen=True)
 class InferConfig:
-    """What nvinfer takes from its config file; `dims` is C, H, W or None for "as in the model"."""
+    """What nvinfer takes from its config file.
+
+    `dims` is C, H, W or None for "as in the model"; `calibration` None without a readable cache.
+    """
 
     path: Path
     model: Path
     model_key: str | None
+    calibration: Path | None
     labels: tuple[str, ...]
     unique_id: int
     batch_size: int
@@ -91,6 +95,7 @@ def load(path: Path, *, overrides: dict[str, Any] | None = None) -> InferConfig:
         path=path,
         model=_model_file(path, values),
         model_key=values["tlt-model-key"],
+        calibration=_calibration(path, values),
         labels=labels,
         unique_id=values["gie-unique-id"],
         batch_size=values["batch-size"],
@@ -198,15 +203,18 @@ def _model_file(path, values):
     return model
 
 
+def _calibration(path, values):
+    name = values["int8-calib-file"]
+    return _beside(path, name) if name and _beside(path, name).is_file() else None
+
+
 def _network_mode(path, values):
     mode = values["network-mode"]
-    if mode == 1:
-        name = values["int8-calib-file"]
-        if not name or not _beside(path, name).is_file():
-            log.warning(
-                "%s: network-mode=1 without a readable int8-calib-file: devices fall back to FP16",
-                path,
-            )
+    if mode == 1 and _calibration(path, values) is None:
+        log.warning(
+            "%s: network-mode=1 without a readable int8-calib-file: devices fall back to FP16",
+            path,
+        )
     if mode != 0:
         log.info("%s: network-mode=%d (%s) runs in FP32 here", path, mode, _PRECISION[mode])
     return mode

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectnet_v2.errors import DetectNetError
+from etlt.errors import EtltError
 
 from deepstream.errors import DeepStreamError
 
@@ -30,7 +31,7 @@ def reported(log_file: str | Path | None) -> Iterator[logging.Logger]:
             logger.addHandler(handler)
     try:
         yield log
-    except (DeepStreamError, DetectNetError, OSError) as error:
+    except (DeepStreamError, DetectNetError, EtltError, OSError) as error:
         # sys.exit prints the line on the screen.
         log.removeHandler(screen)
         log.error("error: %s", error)

@@ -1,12 +1,14 @@
 """Runs the detector's ONNX with ONNX Runtime, as nvinfer runs its TensorRT engine."""
 
-import io
 import logging
 import os
-import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
+from etlt.codec import Codec, key_from_environment
+from etlt.container import read_header
+from etlt.errors import EtltError
 
 from deepstream.errors import DeepStreamError
 
@@ -16,27 +18,21 @@ log = logging.getLogger("deepstream")
 def load_model(path: Path, key: str | None) -> bytes | str:
     """Return what ONNX Runtime takes: the path of an .onnx, or the payload of an .etlt.
 
+    The key of an .etlt that its config does not hold comes from the environment (ETLT_KEY).
     Raises DeepStreamError for an .etlt without NVIDIA's codec or its key, or around UFF.
     """
     if path.suffix != ".etlt":
         return str(path)
-    if not key:
-        raise DeepStreamError(f"{path}: an .etlt needs tlt-model-key, or run the .onnx beside it")
     try:
-        from eff_tao_encryption.tao_codec import decrypt_stream  # noqa: PLC0415
-    except ImportError as error:
-        raise DeepStreamError(
-            f"{path}: an .etlt opens only with NVIDIA's codec (Python 3.10 or 3.12, pip install "
-            f"nvidia-eff-tao-encryption): run the .onnx beside it instead"
-        ) from error
-    with path.open("rb") as file:
-        # Little-endian length of the input's name, which only a UFF payload has.
-        header = file.read(4)
-        if len(header) < 4 or struct.unpack("<i", header)[0] != 0:
-            raise DeepStreamError(f"{path}: holds UFF, which only TensorRT up to 8.6 can run")
-        payload = io.BytesIO()
-        decrypt_stream(file, payload, key.encode(), encryption=True, rewind=False)
-    return payload.getvalue()
+        with path.open("rb") as file:
+            if read_header(file, str(path)):
+                raise DeepStreamError(f"{path}: holds UFF, which only TensorRT up to 8.6 can run")
+        with tempfile.TemporaryDirectory(prefix="etlt-") as folder:
+            opened = Path(folder) / "model.onnx"
+            Codec.from_environment().decrypt(path, opened, key or key_from_environment())
+            return opened.read_bytes()
+    except EtltError as error:
+        raise DeepStreamError(f"{path}: {error}; or run the .onnx that it was made from") from error
 
 
 class Network:

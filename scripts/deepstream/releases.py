@@ -11,6 +11,11 @@ from deepstream.errors import DeepStreamError
 MAXWELL, PASCAL, VOLTA, AMPERE, BLACKWELL = "maxwell", "pascal", "volta", "ampere", "blackwell"
 DESK = "desk"
 
+# TensorRT 10.1 deprecates calibration caches in favour of Q/DQ nodes, and still reads them.
+# NVIDIA's migration guide to DeepStream 8.0 says to run models that have a cache in FP16.
+_FIRST_TO_DEPRECATE_CALIBRATION = (10, 1)
+_FIRST_WITHOUT_CALIBRATION = (8, 0)
+
 
 @dataclass(frozen=True)
 class Release:
@@ -26,6 +31,16 @@ class Release:
     def order(self) -> tuple[int, ...]:
         """Comparable form of the version."""
         return version_order(self.deepstream)
+
+    @property
+    def takes_calibration(self) -> bool:
+        """Whether a model runs in INT8 by a calibration cache."""
+        return self.order < _FIRST_WITHOUT_CALIBRATION
+
+    @property
+    def deprecates_calibration(self) -> bool:
+        """Whether its TensorRT warns of calibration caches."""
+        return version_order(self.tensorrt) >= _FIRST_TO_DEPRECATE_CALIBRATION
 
 
 def version_order(version: str) -> tuple[int, ...]:

@@ -117,12 +117,14 @@ def render(
     video: Video,
     templates: Path,
     precision: str | None = None,
+    precision_note: str = "",
     calibration: str | None = None,
 ) -> dict[str, str]:
     """Render every config of one release: file name -> text.
 
     `clustering` is the content of clustering.json: cluster-mode and, under `classes`, each class's
     keys; under `dbscan` those that replace them in modes 1 and 3.
+    `precision` is the device's own without one; `precision_note` says why, beside it.
     `calibration` is the calibration cache's name in the release, needed for int8.
     Raises DeepStreamError when the device cannot run what is asked for.
     """
@@ -143,6 +145,7 @@ def render(
         "classes": classes,
         "batch_size": video.streams,
         "network_mode": NETWORK_MODES[precision],
+        "precision_note": precision_note,
         "calibration": calibration if precision == "int8" else None,
         "dla_core": dla_core(device, engine, precision),
         "engine_file": engine_file(model.file, video.streams, engine, precision),
@@ -172,9 +175,14 @@ def render(
 def write_release(folder: Path, texts: Mapping[str, str], files: Mapping[str, Path]) -> None:
     """Write rendered configs and copy the files that they name, each whole or not at all.
 
-    `files` maps a name in the release to the file to copy.
+    `files` maps a name in the release to the file to copy. What an earlier release had in their
+    place, such as the open model beside an encrypted one, is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("model.onnx", "model.etlt", "calibration.*.bin"):
+        for path in folder.glob(pattern):
+            if path.name not in files:
+                path.unlink()
     for name, source in files.items():
         partial = folder / f"{name}.part"
         shutil.copyfile(source, partial)

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from etlt.codec import Codec, runs
+from etlt.codec import Codec, key_from_environment, runs
 from etlt.errors import EtltError
 
 VERSIONS = ("3.12", "3.10")
@@ -135,3 +136,29 @@ def _step(command: list, what: str) -> None:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         errors = [line for line in lines if "ERROR" in line]
         raise EtltError(f"{what}: {(errors or lines or ['no message'])[0]}")
+
+
+def check_start(
+    environment: Path, *, licence_accepted: bool, named: str | None, models: Iterable[Path] = ()
+) -> None:
+    """Check what writing and reading an .etlt needs, before hours of training.
+
+    Args:
+        environment: environment.json, whether it is there already or not.
+        licence_accepted: `export.accept_nvidia_eff_licence`.
+        named: `export.codec_python`.
+        models: .etlt files that are there and stay: the key must open them.
+
+    Raises:
+        EtltError: for the first thing that is missing.
+    """
+    if not licence_accepted:
+        raise EtltError(LICENCE_MISSING)
+    key = key_from_environment()
+    if not environment.exists():
+        find_interpreter(named)
+        return
+    codec = Codec(Environment.read(environment).python)
+    with TemporaryDirectory(prefix="etlt-") as folder:
+        for model in models:
+            codec.decrypt(model, Path(folder, "model.onnx"), key)

@@ -1,21 +1,73 @@
 """A detector whose answers are known by construction, clips to run it on, and rendered releases."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import onnx
 import pytest
 from deepstream import devices
 from deepstream.render import Video, read_model, render, write_release
+from detectnet_v2.cli import main as detectnet_v2
 from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = ["mask", "no-mask"]
 WIDTH, HEIGHT, STRIDE = 320, 192, 16
 SIDE = 48
+IMAGES = 24
 RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+CLASS_SPEC = """
+dataset_config {{ target_class_mapping {{ key: "{name}" value: "{name}" }} }}
+postprocessing_config {{ target_class_config {{ key: "{name}" value {{ clustering_config {{
+  coverage_threshold: 0.5 dbscan_eps: 0.7 dbscan_min_samples: 0.05
+  minimum_bounding_box_height: 4 }} }} }} }}
+evaluation_config {{
+  minimum_detection_ground_truth_overlap {{ key: "{name}" value: 0.5 }}
+  evaluation_box_config {{ key: "{name}" value {{ maximum_height: 9999 maximum_width: 9999 }} }} }}
+cost_function_config {{ target_classes {{ name: "{name}" class_weight: 1.0
+  coverage_foreground_weight: 0.05
+  objectives {{ name: "cov" initial_weight: 1.0 weight_target: 1.0 }}
+  objectives {{ name: "bbox" initial_weight: 10.0 weight_target: 10.0 }} }} }}
+bbox_rasterizer_config {{ target_class_config {{ key: "{name}" value {{ cov_center_x: 0.5
+  cov_center_y: 0.5 cov_radius_x: 0.4 cov_radius_y: 0.4 bbox_min_radius: 1.0 }} }} }}
+"""
+SPEC = """
+dataset_config {{
+  data_sources {{ tfrecords_path: "{root}/tfrecords/set*" image_directory_path: "{root}" }}
+  image_extension: "png"
+  {validation}
+}}
+augmentation_config {{
+  preprocessing {{ output_image_width: {width} output_image_height: {height}
+    output_image_channel: 3 min_bbox_width: 1.0 min_bbox_height: 1.0 }}
+  spatial_augmentation {{ zoom_min: 1.0 zoom_max: 1.0 }}
+  color_augmentation {{}}
+}}
+model_config {{ num_layers: 18 use_batch_norm: true arch: "resnet"
+  objective_set {{ bbox {{ scale: 35.0 offset: 0.5 }} cov {{}} }} }}
+evaluation_config {{ validation_period_during_training: 1 first_validation_epoch: 1
+  average_precision_mode: SAMPLE }}
+cost_function_config {{ enable_autoweighting: true
+  max_objective_weight: 0.9999 min_objective_weight: 0.0001 }}
+training_config {{ batch_size_per_gpu: 4 num_epochs: 1
+  learning_rate {{ soft_start_annealing_schedule {{ min_learning_rate: 5e-06
+    max_learning_rate: 5e-04 soft_start: 0.1 annealing: 0.7 }} }}
+  regularizer {{ type: L1 weight: 3e-09 }}
+  optimizer {{ adam {{ epsilon: 1e-08 beta1: 0.9 beta2: 0.999 }} }}
+  checkpoint_interval: 10 }}
+bbox_rasterizer_config {{ deadzone_radius: 0.67 }}
+"""
+CONVERT = """
+kitti_config {{ root_directory_path: "{root}" image_dir_name: "images" label_dir_name: "labels"
+  image_extension: ".png" partition_mode: "random" num_partitions: 2 val_split: 50
+  num_shards: 1 }}
+image_directory_path: "{root}"
+"""
 
 
 def square_model(
@@ -167,3 +219,44 @@ def release(tmp_path, repository, squares, clip) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory, synthetic) -> Path:
+    """Spec of 24 pictures with one to three squares each, half of them the validation fold."""
+    root = tmp_path_factory.mktemp("labelled")
+    for folder in ("images", "labels", "tfrecords"):
+        (root / folder).mkdir()
+    random = np.random.default_rng(3)
+    cells = [(x, y) for x in range(0, 257, 64) for y in range(0, 129, 64)]
+    for number in range(IMAGES):
+        chosen = random.permutation(len(cells))[: 1 + number % 3]
+        squares, lines = [], []
+        for index in chosen:
+            x, y = cells[index]
+            # A square that is a little off the grid has coverage below 1, as in real life.
+            x, y = x + int(random.integers(0, 4)), y + int(random.integers(0, 4))
+            kind = int(random.integers(2))
+            squares.append((x, y, (synthetic.red, synthetic.green)[kind]))
+            box = f"{x}.00 {y}.00 {x + synthetic.side}.00 {y + synthetic.side}.00"
+            lines.append(f"{synthetic.classes[kind]} 0 0 0 {box} 0 0 0 0 0 0 0\n")
+        image = cv2.cvtColor(synthetic.picture(squares), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(root / f"images/{number:03d}.png"), image)
+        (root / f"labels/{number:03d}.txt").write_text("".join(lines))
+    (root / "convert.txt").write_text(CONVERT.format(root=root))
+    arguments = ["-d", str(root / "convert.txt"), "-o", str(root / "tfrecords/set")]
+    assert detectnet_v2(["dataset_convert", *arguments]) == 0
+    text = SPEC.format(
+        root=root, width=synthetic.width, height=synthetic.height, validation="validation_fold: 0"
+    )
+    text += "".join(CLASS_SPEC.format(name=name) for name in synthetic.classes)
+    (root / "spec.txt").write_text(text)
+    return root / "spec.txt"
+
+
+@pytest.fixture
+def numbers(tmp_path, synthetic) -> Path:
+    """A clustering.json that suits the model."""
+    path = tmp_path / "clustering.json"
+    path.write_text(json.dumps(synthetic.clustering()))
+    return path

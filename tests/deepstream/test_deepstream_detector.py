@@ -2,9 +2,7 @@
 
 import math
 import struct
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,24 +207,22 @@ def test_swapped_dims_are_refused_by_a_model_of_fixed_size(config):
         Detector(swapped, threads=1)
 
 
-def test_etlt_needs_key_codec_and_onnx(squares, tmp_path, monkeypatch):
-    """The codec is stood in for by one that reverses the bytes; the frame around it is NVIDIA's."""
+def test_etlt_needs_key_codec_and_onnx(squares, tmp_path, monkeypatch, codec):
     path = tmp_path / "model.etlt"
-    path.write_bytes(struct.pack("<i", 0) + squares.read_bytes()[::-1])
-    with pytest.raises(DeepStreamError, match=r"needs tlt-model-key"):
-        load_model(path, None)
-    monkeypatch.setitem(sys.modules, "eff_tao_encryption", None)
-    with pytest.raises(DeepStreamError, match=r"opens only with NVIDIA's codec"):
+    codec.encrypt(squares, path, "key")
+    with pytest.raises(
+        DeepStreamError, match=r"model\.etlt: .* has no NVIDIA codec .* run the \.onnx"
+    ):
         load_model(path, "key")
-
-    def decrypt_stream(source, target, key, *, encryption, rewind):
-        assert (key, encryption, rewind) == (b"key", True, False)
-        target.write(source.read()[::-1])
-
-    codec = SimpleNamespace(decrypt_stream=decrypt_stream)
-    monkeypatch.setitem(sys.modules, "eff_tao_encryption", SimpleNamespace(tao_codec=codec))
-    monkeypatch.setitem(sys.modules, "eff_tao_encryption.tao_codec", codec)
+    monkeypatch.setenv("ETLT_CODEC_PYTHON", str(codec.python))
     assert Network(path, key="key", threads=1).dims == (3, 192, 320)
+    monkeypatch.delenv("ETLT_KEY", raising=False)
+    with pytest.raises(DeepStreamError, match=r"set the environment variable ETLT_KEY"):
+        load_model(path, None)
+    monkeypatch.setenv("ETLT_KEY", "key")
+    assert load_model(path, None) == squares.read_bytes()
+    with pytest.raises(DeepStreamError, match=r"the key in ETLT_KEY is not the one"):
+        load_model(path, "another")
     path.write_bytes(struct.pack("<i", 7) + b"input_1" + b"payload")
     with pytest.raises(DeepStreamError, match="holds UFF"):
         load_model(path, "key")
