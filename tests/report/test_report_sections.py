@@ -1,6 +1,8 @@
 """What the chapters say and draw, against numbers worked out by hand."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -345,6 +347,26 @@ def test_parity_gives_equal_cases_one_row(full_run):
     assert table.rows[0][1:4] == ("81.42", "82.24", "82.22")
     assert table.rows[0][-1] == "local gpu, nano gpu, xavier_nx dla0, xavier_nx gpu"
     assert table.rows[0][6] == "−0.02"
+
+
+def test_int8_beside_fp32_and_what_is_deployed(run, folder):
+    for model, drop in (("unpruned", 0.4), ("chosen", 3.1)):
+        figures = {"mAP": 80.0, "average_precision": {"mask": 81.0, "no-mask": 79.0}}
+        found = {"fp32": figures, "int8": figures | {"mAP": 80.0 - drop}}
+        found |= {"drop": drop, "passed": drop < 2}
+        (run.root / f"export/{model}/int8.json").write_text(json.dumps(found))
+    # Nobody asks for INT8: nothing is said of it.
+    titles = [getattr(b, "title", "") for b in deployment.section(results(run), folder).blocks]
+    assert "What INT8 costs" not in titles
+    config = deepcopy(run.config)
+    config["deploy"]["devices"]["xavier_nx"]["precision"] = "int8"
+    asked = replace(run, config=config)
+    titles = [getattr(b, "title", "") for b in deployment.section(results(asked), folder).blocks]
+    assert "What INT8 costs" in titles
+    assert export.int8_table(results(asked)).rows == [
+        ("unpruned", "80.00", "79.60", "81.00", "79.00", "−0.40", "INT8", "xavier_nx"),
+        ("chosen", "80.00", "76.90", "81.00", "79.00", "−3.10", "FP16", "xavier_nx"),
+    ]
 
 
 def test_clustering_tables(full_run):

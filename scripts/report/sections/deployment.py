@@ -24,8 +24,11 @@ MODEL_LINES = {"unpruned": (0, (3, 2)), "chosen": "-"}
 def section(results: Results, folder: FigureFolder) -> Section:
     """What is known of the exported models, from export/, deepstream/ and deployed/."""
     benchmarks = read_benchmarks(results)
+    is_asked = bool(export.asking_for_int8(results))
+    int8 = [("INT8", lambda: export.int8_table(results))] if is_asked else []
     blocks = parts(
         ("Accuracy through the DeepStream configs", lambda: export.parity_table(results)),
+        *int8,
         ("Clustering on the device", lambda: export.clustering_tables(results)),
     )
     if any(one["cases"] for one in benchmarks):

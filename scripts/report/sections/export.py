@@ -7,6 +7,7 @@ from report.sections.accuracy import percent, signed
 
 PARITY = ("toolkit", "deepstream", "drop", "agreement", "passed")
 CLUSTERING = ("classes", "fold0")
+INT8 = ("fp32", "int8", "drop", "passed")
 SETTINGS = {
     "nvinfer_defaults": "nvinfer's defaults",
     "tuned": "NMS as tuned, in the configs",
@@ -52,6 +53,43 @@ def parity_table(results: Results) -> Table:
         "mAP on fold 0, percent. DeepStream configs: the files that go to the device, run "
         "here in FP32 on the exported model with nvinfer's NMS; the toolkit with the same "
         f"clustering. At most export.max_parity_drop = {limit:g} points may be lost.",
+    )
+
+
+def asking_for_int8(results: Results) -> list[str]:
+    """The devices that the config gives INT8."""
+    devices = results.config["deploy"].get("devices", {})
+    return [name for name, device in devices.items() if device.get("precision") == "int8"]
+
+
+def int8_table(results: Results) -> Table:
+    """What INT8 costs each model, and what the devices that ask for it get."""
+    files = sorted((results.root / "export").glob("*/int8.json"), reverse=True)
+    if not files:
+        raise NotThereYet("export/…/int8.json", results.command())
+    rows = []
+    for file in files:
+        found = results.document(file.relative_to(results.root).as_posix(), INT8)
+        fp32, int8 = found["fp32"], found["int8"]
+        rows.append(
+            (
+                file.parent.name,
+                percent(fp32["mAP"]),
+                percent(int8["mAP"]),
+                *(percent(int8["average_precision"].get(name)) for name in results.classes),
+                signed(-found["drop"]),
+                "INT8" if found["passed"] else "FP16",
+                ", ".join(asking_for_int8(results)) or "–",
+            )
+        )
+    limit = results.config["export"]["max_int8_drop"]
+    return Table(
+        "What INT8 costs",
+        ("model", "FP32", "INT8", *results.classes, "change", "deployed as", "on"),
+        rows,
+        "mAP on fold 0 through the DeepStream configs, percent, and average precision in INT8, which "
+        "is simulated with the scales of the calibration cache. A model that loses more than "
+        f"export.max_int8_drop = {limit:g} points goes to the devices in FP16.",
     )
 
 
