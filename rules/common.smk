@@ -358,16 +358,14 @@ def check_etlt(jobs):
     if not needed:
         return
     results = Path(config["results_dir"])
-    made = {path for job in needed for path in job.output}
+    made = {Path(path) for job in needed for path in job.output}
     try:
         check_start(
             results / "codec/environment.json",
             licence_accepted=config["export"]["accept_nvidia_eff_licence"],
             named=config["export"]["codec_python"],
             models=[
-                path
-                for path in results.glob("export/*/model.etlt")
-                if str(path) not in made
+                path for path in results.glob("export/*/model.etlt") if path not in made
             ],
         )
     except EtltError as error:

@@ -104,7 +104,7 @@ def test_defaults_fill_what_is_left_out(config, schema):
             0.9,
             "train.native.ema_decy: unknown key; did you mean ema_decay",
         ),
-        ("deploy.devices.nano.precision", "int8", "deploy.devices.nano.precision"),
+        ("deploy.devices.nano.precision", "int4", "deploy.devices.nano.precision"),
     ],
 )
 def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected):

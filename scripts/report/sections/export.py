@@ -87,8 +87,8 @@ def int8_table(results: Results) -> Table:
         "What INT8 costs",
         ("model", "FP32", "INT8", *results.classes, "change", "deployed as", "on"),
         rows,
-        "mAP on fold 0 through the DeepStream configs, percent, and average precision in INT8, which "
-        "is simulated with the scales of the calibration cache. A model that loses more than "
+        "mAP on fold 0 through the DeepStream configs, percent, and average precision in INT8, "
+        "simulated with the scales of the calibration cache. A model that loses more than "
         f"export.max_int8_drop = {limit:g} points goes to the devices in FP16.",
     )
 
