@@ -45,7 +45,6 @@ class InferConfig:
     path: Path
     model: Path
     model_key: str | None
-    calibration: Path | None
     labels: tuple[str, ...]
     unique_id: int
     batch_size: int
@@ -61,6 +60,7 @@ class InferConfig:
     cluster_mode: int
     classes: tuple[ClassAttributes, ...]
     filtered_classes: frozenset[int]
+    calibration: Path | None = None
 
     @property
     def num_classes(self) -> int:
@@ -95,7 +95,6 @@ def load(path: Path, *, overrides: dict[str, Any] | None = None) -> InferConfig:
         path=path,
         model=_model_file(path, values),
         model_key=values["tlt-model-key"],
-        calibration=_calibration(path, values),
         labels=labels,
         unique_id=values["gie-unique-id"],
         batch_size=values["batch-size"],
@@ -111,6 +110,7 @@ def load(path: Path, *, overrides: dict[str, Any] | None = None) -> InferConfig:
         cluster_mode=_cluster_mode(path, values),
         classes=_class_attributes(path, groups, count, values),
         filtered_classes=frozenset(values["filter-out-class-ids"] or ()),
+        calibration=_calibration(path, values),
     )
 
 
