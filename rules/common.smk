@@ -77,7 +77,9 @@ DEVICES = list(config["deploy"]["devices"])
 ETLT_DEVICES = [
     name
     for name, device in BOARDS.items()
-    if config["export"]["etlt"] and device.accepts_etlt
+    if config["export"]["etlt"]
+    and TOOLKIT.export_suffix == ".onnx"
+    and device.accepts_etlt
 ]
 # TensorRT versions that need a calibration cache.
 CALIBRATED = sorted(

@@ -46,21 +46,24 @@ rule codec:
         "../scripts/install_codec.py"
 
 
-rule etlt:
-    input:
-        onnx="<results>/export/{model}/model.onnx",
-        codec="<results>/codec/environment.json",
-        conversion=CONVERSION,
-    output:
-        "<results>/export/{model}/model.etlt",
-    log:
-        "<logs>/etlt/{model}.log",
-    conda:
-        "../envs/workflow.yaml"
-    params:
-        code=code_digest("encrypt_model"),
-    script:
-        "../scripts/encrypt_model.py"
+# NVIDIA's toolkits before TAO 5 export an .etlt of their own.
+if TOOLKIT.export_suffix == ".onnx":
+
+    rule etlt:
+        input:
+            onnx="<results>/export/{model}/model.onnx",
+            codec="<results>/codec/environment.json",
+            conversion=CONVERSION,
+        output:
+            "<results>/export/{model}/model.etlt",
+        log:
+            "<logs>/etlt/{model}.log",
+        conda:
+            "../envs/workflow.yaml"
+        params:
+            code=code_digest("encrypt_model"),
+        script:
+            "../scripts/encrypt_model.py"
 
 
 rule calibration_spec:
@@ -105,6 +108,7 @@ rule calibration_tensorfile:
 
 rule calibrate:
     input:
+        stage_exists("calibrate"),
         onnx="<results>/export/{model}/model.onnx",
         images="<results>/calibration/images.tensorfile",
         conversion=CONVERSION,
@@ -158,6 +162,7 @@ rule tune_clustering:
 
 rule judge_int8:
     input:
+        stage_exists("judge_int8"),
         onnx="<results>/export/{model}/model.onnx",
         # The scales are the same for every TensorRT.
         calibration=lambda wc: [

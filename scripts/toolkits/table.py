@@ -70,7 +70,7 @@ UFF = (
     "its export is UFF inside an .etlt, which only TensorRT before 10 reads and nothing on this "
     "computer runs; the toolkits tao5 and native export ONNX"
 )
-DESK_STAGES = ("tune_clustering", "ds_config", "verify", "calibrate", "verify_int8")
+DESK_STAGES = ("etlt", "calibrate", "tune_clustering", "judge_int8", "ds_config", "verify")
 NO_DESK = {"export to ONNX": UFF} | dict.fromkeys(DESK_STAGES, UFF)
 
 TOOLKITS = {
