@@ -218,11 +218,8 @@ class Augmenter:
                 )
 
     def _preprocessing(self, config: spec_pb2.AugmentationConfig.Preprocessing) -> np.ndarray:
-        matrix = np.eye(3)
-        if config.scale_width > 0 and config.scale_height > 0:
-            matrix = scaling(
-                self._canvas[0] / config.scale_width, self._canvas[1] / config.scale_height
-            )
+        # Factors, whatever their names say: 0.5 halves the image; 0 leaves that side as it is.
+        matrix = scaling(1 / (config.scale_width or 1), 1 / (config.scale_height or 1))
         sides = config.crop_left, config.crop_top, config.crop_right, config.crop_bottom
         if any(sides):
             left, top, right, bottom = sides

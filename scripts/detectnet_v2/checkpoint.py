@@ -17,7 +17,7 @@ from detectnet_v2.errors import DetectNetError
 
 _LOG = logging.getLogger(__name__)
 # Raised whenever a change to this package makes an older state continue differently.
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "state.pt"
 
 

@@ -1,8 +1,9 @@
 """The command line `detectnet_v2 <task> ...`: NVIDIA's tasks and flags, run by this package.
 
-Exit status: 0 when the task passed, 1 when it failed, 2 for a wrong command line, 130 after an
-interrupt. (NVIDIA's wrapper ends an interrupted training with 0, by which a workflow takes half a
-model for a whole one.)
+Exit status, as that of NVIDIA's wrapper: 0 when the task passed, 255 (-1) when it failed for
+whatever reason, 2 for a command line that argparse refuses, 1 for the wrapper's flags (--gpus,
+--use_amp) that the task does not take. One differs: an interrupt gives 130, where NVIDIA's wrapper
+ends with 0, by which a workflow takes half a model for a whole one.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.status import task_status
 
 TASKS = {
     "calibrate": ("calibrate", "find the INT8 scales of an ONNX model (this toolkit only)"),
@@ -27,6 +29,8 @@ TASKS = {
     "quantize": ("quantize", "simulate INT8 in an ONNX model (this toolkit only)"),
     "train": ("train", "train a model"),
 }
+FAILED = 255
+MISUSED = 1
 INTERRUPTED = 130
 LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
 OUT_OF_MEMORY = (
@@ -44,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, args.gpu_index))
     if getattr(args, "launch_cuda_blocking", False):
         os.environ["CUDA_LAUNCH_BLOCKING"] = "1"
-    status = 1
+    status = FAILED
     try:
         with _output(getattr(args, "log_file", None)):
             status = _run(module, args)
@@ -87,7 +91,7 @@ def _task_module(task: str):
 
 
 def _run(module, args: argparse.Namespace) -> int:
-    """Run the task; what a user can put right becomes one line a problem."""
+    """Run the task; what a user can put right becomes one line a problem, else a traceback."""
     verbose = getattr(args, "verbose", False)
     logging.basicConfig(
         format=getattr(module, "LOG_FORMAT", LOG_FORMAT),
@@ -99,31 +103,36 @@ def _run(module, args: argparse.Namespace) -> int:
         for chatty in ("PIL", "matplotlib", "h5py", "torch"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        _check_wrapper_flags(args)
+        if problem := _wrapper_problem(args):
+            with task_status(getattr(args, "results_dir", None), f"DetectNet_v2 {args.task}"):
+                raise DetectNetError(problem)
         return module.run(args)
     except DetectNetError as error:
         problems = str(error).splitlines()
     except KeyboardInterrupt:
         print(f"detectnet_v2 {args.task}: interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
-    except RuntimeError as error:
+    except Exception as error:
         # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
         if type(error).__name__ != "OutOfMemoryError":
-            raise
+            logging.getLogger(__name__).exception("an error of the program")
+            return FAILED
         problems = [OUT_OF_MEMORY]
-    for problem in problems:
-        print(f"detectnet_v2 {args.task}: {problem}", file=sys.stderr, flush=True)
-    return 1
+    for line in problems:
+        print(f"detectnet_v2 {args.task}: {line}", file=sys.stderr, flush=True)
+    return MISUSED if problem else FAILED
 
 
-def _check_wrapper_flags(args: argparse.Namespace) -> None:
+def _wrapper_problem(args: argparse.Namespace) -> str:
+    """Return what is wrong with the wrapper's flags; nothing where they fit the task."""
     gpus = getattr(args, "gpus", 1)
     if gpus < 1:
-        raise DetectNetError(f"--gpus {gpus}: at least 1 is needed (it counts CPUs as one, too)")
+        return f"--gpus {gpus}: at least 1 is needed (it counts CPUs as one, too)"
     if gpus > 1 and args.task != "train":
-        raise DetectNetError(f"--gpus {gpus}: only train runs on several GPUs, use --gpus 1")
+        return f"--gpus {gpus}: only train runs on several GPUs, use --gpus 1"
     if getattr(args, "use_amp", False) and args.task != "train":
-        raise DetectNetError("--use_amp: only train has mixed precision, leave the flag away")
+        return "--use_amp: only train has mixed precision, leave the flag away"
+    return ""
 
 
 @contextlib.contextmanager

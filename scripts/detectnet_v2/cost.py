@@ -277,18 +277,18 @@ def _class_cost(target: spec_pb2.CostFunctionConfig.TargetClass) -> ClassCost:
 class Regularizer:
     """Sum (not mean) of absolute or squared values over parameters, times a weight.
 
-    Its gradient is added to ``parameter.grad`` directly, which is far cheaper than a graph over
-    all weights of the network.
+    All parameters count, frozen ones too; those with a gradient get the term's own added to it,
+    which is far cheaper than a graph over all weights of the network.
     """
 
     def __init__(
         self, config: spec_pb2.RegularizerConfig, parameters: Sequence[torch.nn.Parameter]
     ) -> None:
         kinds = spec_pb2.RegularizerConfig
-        off = config.type == kinds.NO_REG or config.weight == 0
+        self.active = config.type != kinds.NO_REG and config.weight != 0
         self._squared = config.type == kinds.L2
         self._weight = config.weight
-        self._parameters = [] if off else [p for p in parameters if p.requires_grad]
+        self._parameters = list(parameters) if self.active else []
 
     @torch.no_grad()
     def cost(self) -> Tensor | float:
@@ -299,13 +299,13 @@ class Regularizer:
         return self._weight * (norms.square() if self._squared else norms).sum()
 
     @torch.no_grad()
-    def add_gradients(self, scale: float = 1.0) -> None:
-        """Add the term's gradient times ``scale`` to every parameter's ``grad``."""
-        if not self._parameters:
+    def add_gradients(self) -> None:
+        """Add the term's gradient to the ``grad`` of every parameter that has one."""
+        learning = [p for p in self._parameters if p.grad is not None]
+        if not learning:
             return
-        gradients = [p.grad for p in self._parameters]
+        gradients = [p.grad for p in learning]
         if self._squared:
-            torch._foreach_add_(gradients, self._parameters, alpha=2 * self._weight * scale)
+            torch._foreach_add_(gradients, learning, alpha=2 * self._weight)
         else:
-            signs = torch._foreach_sign(self._parameters)
-            torch._foreach_add_(gradients, signs, alpha=self._weight * scale)
+            torch._foreach_add_(gradients, torch._foreach_sign(learning), alpha=self._weight)

@@ -285,14 +285,25 @@ class TrainingOrder:
 
         Steps are counted over all epochs, from 0; positions are places in the epoch's order.
         """
-        total = self.steps * self._batch_size * self._processes
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for step in range(first_step, last_step):
             if step // self.steps != epoch:
                 epoch = step // self.steps
-                order = epoch_order(self._seed, epoch, self._count, total, self._weights)
-            first = ((step % self.steps) * self._processes + self._rank) * self._batch_size
+                order = self._epoch_order(epoch)
+            first = self._first(step, self._rank)
             yield epoch, first, order[first : first + self._batch_size]
+
+    def samples(self, step: int, rank: int) -> np.ndarray:
+        """What the process of number ``rank`` takes at ``step``."""
+        first = self._first(step, rank)
+        return self._epoch_order(step // self.steps)[first : first + self._batch_size]
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        total = self.steps * self._batch_size * self._processes
+        return epoch_order(self._seed, epoch, self._count, total, self._weights)
+
+    def _first(self, step: int, rank: int) -> int:
+        return ((step % self.steps) * self._processes + rank) * self._batch_size
 
 
 class Prefetcher(Iterator[T]):

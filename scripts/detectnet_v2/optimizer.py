@@ -63,7 +63,8 @@ def from_spec(
 ) -> TensorFlowAdam:
     """The optimiser of ``training_config.optimizer``; DetectNetError if it cannot be built.
 
-    ``decayed`` and ``decay`` are as for TensorFlowAdam.
+    ``decayed`` and ``decay`` are as for TensorFlowAdam. A parameter without a
+    gradient stays as it is.
     """
     adam = config.adam
     if adam.epsilon <= 0 or not (0 <= adam.beta1 < 1 and 0 <= adam.beta2 < 1):
@@ -72,7 +73,7 @@ def from_spec(
             f"beta2 {adam.beta2:g}: epsilon > 0 and 0 <= beta < 1 are needed"
         )
     return TensorFlowAdam(
-        [p for p in parameters if p.requires_grad],
+        parameters,
         epsilon=adam.epsilon,
         betas=(adam.beta1, adam.beta2),
         decayed=decayed,

@@ -243,15 +243,15 @@ def run(args: argparse.Namespace) -> int:
     output = args.output_file
     if output.suffix != ".hdf5":
         output = output.with_name(f"{output.name}.hdf5")
-    settings = PruneSettings(
-        args.pruning_threshold,
-        args.normalizer,
-        args.equalization_criterion,
-        args.pruning_granularity,
-        args.min_num_filters,
-        tuple(args.excluded_layers),
-    )
     with task_status(args.results_dir, "DetectNet_v2 pruning") as status:
+        settings = PruneSettings(
+            args.pruning_threshold,
+            args.normalizer,
+            args.equalization_criterion,
+            args.pruning_granularity,
+            args.min_num_filters,
+            tuple(args.excluded_layers),
+        )
         model = load_model(args.model)
         if args.target_ratio is not None:
             threshold = threshold_for_ratio(model, settings, args.target_ratio)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from detectnet_v2.errors import DetectNetError
+
 
 class StatusLog:
     """Appends lines to a status file.
@@ -15,6 +17,9 @@ class StatusLog:
     Args:
         path: the file; None writes nothing.
         append: keep the lines that are there, as train does; the other tasks start afresh.
+
+    Raises:
+        DetectNetError: the file cannot be written.
     """
 
     def __init__(self, path: Path | None, *, append: bool = False):
@@ -22,10 +27,14 @@ class StatusLog:
         self.categorical: dict = {}
         self.graphical: dict = {}
         self.kpi: dict = {}
-        if path is not None:
+        if path is None:
+            return
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a" if append else "w", encoding="utf-8"):
                 pass
+        except OSError as error:
+            raise DetectNetError(f"cannot write {path}: {error.strerror or error}") from error
 
     def write(
         self,

@@ -24,16 +24,48 @@ _FLOAT16_SCALING = spec_pb2.CostScalingConfig(
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What a step found: its number, its batch, and values averaged over all processes.
+class Wishes:
+    """What this process would like to happen after a step; what one wants, all do together."""
 
-    ``values`` holds the costs (C, 2) flattened, then the total loss, then a number that is finite
-    exactly when the gradients are, then how many processes were asked to stop.
+    stop: bool = False
+    save: bool = False
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a step found, the same in every process.
+
+    ``loss`` is averaged over the processes and ``gradient_norm`` is finite exactly when all
+    gradients are; ``broken`` holds the numbers of the processes whose own loss is not finite.
+    """
+
+    loss: float
+    gradient_norm: float
+    stop: bool
+    save: bool
+    broken: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A finished step and its ``values``, which are still on the device.
+
+    They are the costs (C, 2) flattened, the total loss, the gradients' norm, how many processes
+    want to stop and to save, and for each process whether its own loss is not finite.
     """
 
     step: int
-    batch: Batch
     values: torch.Tensor
+    processes: int
+
+    def read(self) -> Reading:
+        """Fetch the values; waits for a GPU."""
+        loss, norm, stop, save, *broken = self.values[-4 - self.processes :].tolist()
+        numbers = tuple(rank for rank, flag in enumerate(broken) if flag)
+        return Reading(loss, norm, stop > 0, save > 0, numbers)
 
 
 class Trainer:
@@ -59,14 +91,18 @@ class Trainer:
         self._precision = precision
         self._teacher = teacher
         self._distributed = torch.distributed.is_initialized()
+        self._rank = torch.distributed.get_rank() if self._distributed else 0
+        self._processes = torch.distributed.get_world_size() if self._distributed else 1
         self._clip_norm = native.gradient_clip_norm
-        skip_idle_biases(model)
+        idle = skip_idle_biases(model)
         self._regularizer = cost.Regularizer(training.regularizer, regularized_parameters(model))
+        # The regulariser's is the only gradient that they have.
+        self._idle = idle if self._regularizer.active else []
+        self._parameters = [p for p in model.parameters() if p.requires_grad] + self._idle
         kernels = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
         self._optimizer = optimizer.from_spec(
-            training.optimizer, model.parameters(), decayed=kernels, decay=native.weight_decay
+            training.optimizer, self._parameters, decayed=kernels, decay=native.weight_decay
         )
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.average = MovingAverage(model, native.ema_decay) if native.ema_decay else None
         self._scaling = training.cost_scaling
         if precision.name == "float16" and not self._scaling.enabled:
@@ -74,7 +110,7 @@ class Trainer:
         self._exponent = self._scaling.initial_exponent if self._scaling.enabled else 0.0
         self._forward = self._wrapped(native.compile)
 
-    def run_step(self, batch: Batch, *, stop_requested: bool = False) -> StepResult:
+    def run_step(self, batch: Batch, wishes: Wishes = NO_WISHES) -> StepResult:
         """Train on one batch."""
         device = self._precision.device
         images = batch.images.to(device, non_blocking=True)
@@ -88,24 +124,11 @@ class Trainer:
         if self._teacher is not None:
             loss = loss + self._teacher.cost(images, bbox.float(), cov.float())
         (loss * 2.0**self._exponent).backward()
-        gradient_norm = self._update()
-        values = torch.cat(
-            [
-                costs.detach().flatten(),
-                torch.stack(
-                    [
-                        loss.detach() + self._regularizer.cost(),
-                        gradient_norm,
-                        torch.tensor(float(stop_requested), device=device),
-                    ]
-                ),
-            ]
-        )
-        if self._distributed:
-            torch.distributed.all_reduce(values)
-            values[:-1] /= torch.distributed.get_world_size()
+        # Before the update, like the costs.
+        loss = loss.detach() + self._regularizer.cost()
+        values = self._together(costs.detach(), loss, self._update(), wishes)
         self.cost.accumulate(values[: costs.numel()].view_as(costs))
-        result = StepResult(self.step, batch, values)
+        result = StepResult(self.step, values, self._processes)
         self.step += 1
         return result
 
@@ -146,8 +169,23 @@ class Trainer:
         self.cost.load_state_dict(state["cost"])
         self.schedule.load_state_dict(state["schedule"])
 
+    def _together(
+        self, costs: torch.Tensor, loss: torch.Tensor, norm: torch.Tensor, wishes: Wishes
+    ) -> torch.Tensor:
+        """The values of a ``StepResult``: averages over the processes, and sums of flags."""
+        flags = torch.zeros(2 + self._processes, device=loss.device)
+        flags[:2] = torch.tensor([float(wishes.stop), float(wishes.save)])
+        flags[2 + self._rank] = ~torch.isfinite(loss)
+        values = torch.cat([costs.flatten(), torch.stack([loss, norm]), flags])
+        if self._distributed:
+            torch.distributed.all_reduce(values)
+            values[: -len(flags)] /= self._processes
+        return values
+
     def _update(self) -> torch.Tensor:
         """Apply the gradients; returns a number that is not finite when they are not."""
+        for bias in self._idle:
+            bias.grad = torch.zeros_like(bias)
         gradients = [p.grad for p in self._parameters]
         if self._scaling.enabled:
             torch._foreach_mul_(gradients, 2.0**-self._exponent)
@@ -178,17 +216,19 @@ class Trainer:
         return torch.compile(forward) if compiled else forward
 
 
-def skip_idle_biases(model: DetectNetV2) -> None:
-    """Keep the biases of convolutions before a batch norm from learning, where it subtracts them.
+def skip_idle_biases(model: DetectNetV2) -> list[nn.Parameter]:
+    """Keep the biases of convolutions before a batch norm out of the backward pass; returns them.
 
     In training the batch norm removes every constant, so the true gradient of such a bias is
     zero, and computing its rounding noise costs a pass over the activations. A batch norm that
     uses moving averages removes nothing; before it the bias learns.
     """
+    idle = []
     for layer in model.layers:
-        if layer.kind != "batch_norm":
+        if layer.kind != "batch_norm" or not model.get_submodule(layer.name).training:
             continue
-        if model.get_submodule(layer.name).training:
-            source = model.get_submodule(layer.inputs[0])
-            if isinstance(source, nn.Conv2d):
-                source.bias.requires_grad_(False)
+        source = model.get_submodule(layer.inputs[0])
+        if isinstance(source, nn.Conv2d) and source.bias.requires_grad:
+            source.bias.requires_grad_(False)
+            idle.append(source.bias)
+    return idle

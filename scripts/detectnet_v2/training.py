@@ -21,7 +21,7 @@ from detectnet_v2.interruption import Stop, stop_signals
 from detectnet_v2.model_file import save_model
 from detectnet_v2.precision import available_cores, requested_precision, set_threads
 from detectnet_v2.status import StatusLog
-from detectnet_v2.trainer import StepResult, Trainer
+from detectnet_v2.trainer import Reading, StepResult, Trainer, Wishes
 from detectnet_v2.training_log import TrainingLog
 from detectnet_v2.training_setup import (
     agreed_precision,
@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 _CHECKPOINT_SECONDS = 300.0
 _DEFAULT_CHECKPOINT_INTERVAL = 10
 _DEFAULT_SCALAR_STEPS = 10
+# Reading a value of a GPU waits for it, so there a step's result is looked at one step late.
+_LAG = {"cpu": 0, "cuda": 1}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Run:
     def model_path(self) -> Path:
         """The file that is written in the end."""
         return self.results_dir / "weights" / f"{self.name}.hdf5"
+
+    def epoch_path(self, epoch: int) -> Path:
+        """The model after an epoch, under the name that NVIDIA's train gives it."""
+        return self.results_dir / f"model.epoch-{epoch}.hdf5"
 
 
 @dataclass
@@ -211,53 +217,79 @@ class _Training:
         if self._leads:
             with self._trainer.evaluated_model() as model:
                 save_model(model, self._run.model_path)
+            self._remove_stale()
             self._folder.remove()
         return self._run.model_path
 
+    def _remove_stale(self) -> None:
+        """Remove the models of later epochs, which a longer training has left in this folder."""
+        last = self._trainer.step // self._order.steps
+        for path in self._run.results_dir.glob("model.epoch-*.hdf5"):
+            number = path.stem.removeprefix("model.epoch-")
+            if number.isdecimal() and int(number) > last:
+                path.unlink()
+
     def _steps(self, batches: loader.Prefetcher, stop: Stop) -> None:
-        # Reading a value of a GPU waits for it, so there a result is looked at one step late.
-        lag = 1 if self._precision.device.type == "cuda" else 0
+        lag = _LAG[self._precision.device.type]
         results: deque[StepResult] = deque()
         started = time.monotonic()
         for batch in batches:
-            results.append(self._trainer.run_step(batch, stop_requested=stop.requested))
+            wishes = Wishes(stop.requested, self._leads and self._is_overdue())
+            results.append(self._trainer.run_step(batch, wishes))
             ends_epoch = self._trainer.step % self._order.steps == 0
-            overdue = time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
-            stopping = False
-            while len(results) > (0 if ends_epoch or overdue else lag):
-                stopping |= self._look_at(results.popleft())
+            # All processes must do the same after the same step, so only what the step's values
+            # say counts from here on.
+            stopping, saving = self._look_at(results, 0 if ends_epoch else lag)
+            if stopping or saving:
+                stopping |= self._look_at(results, 0)[0]
             self._epoch.seconds += time.monotonic() - started
+            finished = False
             if ends_epoch:
-                overdue |= self._end_epoch()
+                saving |= self._end_epoch()
+                finished = self._trainer.schedule.finished(self._trainer.step)
+            if stopping or saving:
+                self._save()
             if stopping:
-                self._save()
                 raise KeyboardInterrupt
-            if overdue:
-                self._save()
-            if ends_epoch and self._trainer.schedule.finished(self._trainer.step):
+            if finished:
                 _LOG.info("the schedule ends the training after %d steps", self._trainer.step)
                 break
             started = time.monotonic()
 
-    def _look_at(self, result: StepResult) -> bool:
-        """Check and log a step; returns whether a process was asked to stop."""
-        loss, gradient_norm, stopping = result.values[-3:].tolist()
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            what = "gradient" if math.isfinite(loss) else "loss"
-            names = ", ".join(self._samples[i].frame_id for i in result.batch.indices)
-            raise DetectNetError(
-                f"step {result.step} (epoch {result.step // self._order.steps + 1}): the {what} "
-                f"is not finite; images of its batch: {names}. Lower max_learning_rate, or set "
-                "native.gradient_clip_norm"
-            )
-        self._epoch.loss_sum += loss
-        if self._log:
-            rate = self._trainer.schedule.learning_rate(result.step)
-            self._log.step(result.step, loss, rate)
-        return stopping > 0
+    def _is_overdue(self) -> bool:
+        return time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS
+
+    def _look_at(self, results: deque[StepResult], left: int) -> tuple[bool, bool]:
+        """Check and log all but the last ``left``; returns whether to stop and whether to save."""
+        stopping = saving = False
+        while len(results) > left:
+            result = results.popleft()
+            reading = result.read()
+            if not (math.isfinite(reading.loss) and math.isfinite(reading.gradient_norm)):
+                raise DetectNetError(self._not_finite(result.step, reading))
+            self._epoch.loss_sum += reading.loss
+            if self._log:
+                rate = self._trainer.schedule.learning_rate(result.step)
+                self._log.step(result.step, reading.loss, rate)
+            stopping |= reading.stop
+            saving |= reading.save
+        return stopping, saving
+
+    def _not_finite(self, step: int, reading: Reading) -> str:
+        # Gradients are averaged, so that all processes have those of the one that broke.
+        ranks = reading.broken or range(self._run.processes)
+        names = [
+            self._samples[i].frame_id for rank in ranks for i in self._order.samples(step, rank)
+        ]
+        what = "gradient" if math.isfinite(reading.loss) else "loss"
+        return (
+            f"step {step} (epoch {step // self._order.steps + 1}): the {what} is not finite; "
+            f"images of its batch: {', '.join(names)}. Lower max_learning_rate, or set "
+            "native.gradient_clip_norm"
+        )
 
     def _end_epoch(self) -> bool:
-        """Validate, adjust the weights, log; returns whether a checkpoint is due."""
+        """Validate, adjust the weights, log, keep the model; returns whether to save the state."""
         epoch = self._trainer.step // self._order.steps
         validation = self._validation() if self._validates and self._is_validated(epoch) else None
         self._trainer.cost.end_epoch()
@@ -271,7 +303,11 @@ class _Training:
             )
         self._epoch = _Epoch()
         interval = self._config.checkpoint_interval or _DEFAULT_CHECKPOINT_INTERVAL
-        return epoch % interval == 0 and epoch < self._config.num_epochs
+        is_last = epoch == self._config.num_epochs
+        if self._leads and (epoch % interval == 0 or is_last):
+            with self._trainer.evaluated_model() as model:
+                save_model(model, self._run.epoch_path(epoch))
+        return epoch % interval == 0 and not is_last
 
     def _validation(self) -> Validation | None:
         """Validate in the leading process, and tell the schedule of every process the cost."""
@@ -295,7 +331,7 @@ class _Training:
         return bool(period) and epoch >= first and (epoch - first) % period == 0
 
     def _save(self) -> None:
-        self._saved_at = time.monotonic()
+        """Save the state; every process returns when the leading one has written it."""
         if self._leads:
             self._folder.save(
                 {
@@ -305,3 +341,6 @@ class _Training:
                 }
             )
             _LOG.debug("saved the state after step %d", self._trainer.step)
+        self._saved_at = time.monotonic()
+        if self._run.processes > 1:
+            torch.distributed.barrier()

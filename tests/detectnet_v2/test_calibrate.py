@@ -209,7 +209,7 @@ def test_quantize_refuses_with_one_line(calibrated, capfd, change, message):
     _, folder = calibrated
     change(folder)
     arguments = ["-m", folder / "model.onnx", "-c", folder / "cal.bin"]
-    assert run("quantize", *arguments, "-o", folder / "int8.onnx") == 1
+    assert run("quantize", *arguments, "-o", folder / "int8.onnx") == cli.FAILED
     one_line(capfd, "quantize", message)
 
 
@@ -266,7 +266,7 @@ def test_calibrate_refuses_with_one_line(calibrated, capfd, flags, message):
     write_tensorfile(folder / "images.tensor", [photographs(2)])
     flags = [flag.replace("{}", str(folder)) for flag in flags]
     arguments = ["-m", folder / "model.onnx", "-o", folder / "new.bin", "--trt_version", "8.2.1"]
-    assert run("calibrate", *arguments, *flags) == 1
+    assert run("calibrate", *arguments, *flags) == cli.FAILED
     one_line(capfd, "calibrate", message)
     assert not (folder / "new.bin").exists()
 
@@ -285,6 +285,6 @@ def test_export_with_int8_writes_and_reuses_the_cache(calibrated, capfd):
     assert (folder / "one.onnx").read_bytes() == (folder / "two.onnx").read_bytes()
     write_cache(cache, {"input_1": 0.1}, "8.2.1")
     capfd.readouterr()
-    assert run("export", *arguments, "-o", folder / "three.onnx") == 1
+    assert run("export", *arguments, "-o", folder / "three.onnx") == cli.FAILED
     one_line(capfd, "export", "made for another network")
     assert not (folder / "three.onnx").exists()

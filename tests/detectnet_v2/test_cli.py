@@ -68,13 +68,63 @@ def test_each_problem_is_a_line(task, capsys):
         raise DetectNetError("a: 1 is wrong\nb: 2 is wrong")
 
     task(fail)
-    assert cli.main(CONVERT) == 1
+    assert cli.main(CONVERT) == cli.FAILED
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
         "detectnet_v2 dataset_convert: a: 1 is wrong",
         "detectnet_v2 dataset_convert: b: 2 is wrong",
     ]
     assert captured.out == "Execution status: FAIL\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["prune", "-m", "absent.hdf5", "-o", "out.hdf5"], 255),
+        (["prune", "-m", "absent.hdf5"], 2),
+        (["prune", "-m", "absent.hdf5", "-o", "out.hdf5", "--gpus", "2"], 1),
+    ],
+)
+def test_the_programs_exit_status(argv, code, repository):
+    done = subprocess.run(
+        [sys.executable, "-m", "detectnet_v2", *argv],
+        cwd=repository / "scripts",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert ("Execution status: FAIL" in done.stdout) == (code != 2)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["dataset_convert", "-d", "absent.txt", "-o", "out"], "absent.txt: spec cannot be read"),
+        (["train", "-e", "absent.txt"], "absent.txt: spec cannot be read"),
+        (["train", "-e", "absent.txt", "--gpus", "2"], "absent.txt: spec cannot be read"),
+        (["evaluate", "-e", "absent.txt", "-m", "a.onnx"], "absent.txt: spec cannot be read"),
+        (["inference", "-e", "absent.txt", "-i", "."], "absent.txt: spec cannot be read"),
+        (["export", "-m", "absent.hdf5", "--engine_file", "x"], "--engine_file x"),
+        (["prune", "-m", "absent.hdf5", "-o", "out", "-pth", "-1"], "-pth -1: "),
+    ],
+)
+def test_a_failure_before_the_work_is_in_status_json(argv, message, tmp_path, capsys):
+    results = tmp_path / "results"
+    flag = "--results_dir" if argv[0] in ("export", "prune") else "-r"
+    assert cli.main([*argv, flag, str(results)]) == cli.FAILED
+    lines = [json.loads(line) for line in (results / "status.json").open()]
+    assert [line["status"] for line in lines] == ["STARTED", "FAILURE"]
+    assert message in lines[1]["message"]
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    results = tmp_path / "file" / "results"
+    assert cli.main([*CONVERT, "-r", str(results)]) == cli.FAILED
+    assert f"cannot write {results}/status.json: Not a directory" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_no_success(task, capsys):
@@ -94,7 +144,7 @@ def test_a_full_gpu_is_explained(task, capsys):
         raise OutOfMemoryError("tried to allocate")
 
     task(fill)
-    assert cli.main(CONVERT) == 1
+    assert cli.main(CONVERT) == cli.FAILED
     assert "ran out of GPU memory: lower the batch size" in capsys.readouterr().err
 
 
@@ -103,9 +153,12 @@ def test_errors_of_the_program_keep_their_traceback(task, capsys):
         raise RuntimeError("a mistake of ours")
 
     task(err)
-    with pytest.raises(RuntimeError, match="a mistake of ours"):
-        cli.main(CONVERT)
-    assert capsys.readouterr().out == "Execution status: FAIL\n"
+    logging.getLogger().addHandler(logging.StreamHandler())
+    assert cli.main(CONVERT) == cli.FAILED
+    captured = capsys.readouterr()
+    assert captured.out == "Execution status: FAIL\n"
+    assert captured.err.startswith("an error of the program\nTraceback")
+    assert captured.err.endswith("RuntimeError: a mistake of ours\n")
 
 
 @pytest.mark.parametrize("after", [True, False])
@@ -131,10 +184,13 @@ def test_the_wrappers_flags_before_and_after_the_task(task, after, monkeypatch):
         (["--use_amp"], "--use_amp: only train has mixed precision"),
     ],
 )
-def test_flags_of_train_only(task, capsys, flags, message):
+def test_flags_of_train_only(task, capsys, flags, message, tmp_path):
     task(lambda args: 0)
-    assert cli.main([*CONVERT, *flags]) == 1
+    assert cli.main([*CONVERT, *flags, "-r", str(tmp_path)]) == cli.MISUSED
     assert message in capsys.readouterr().err
+    last = json.loads((tmp_path / "status.json").read_text().splitlines()[-1])
+    assert last["status"] == "FAILURE"
+    assert message in last["message"]
 
 
 def test_a_log_file_takes_what_is_printed(task, capsys, tmp_path):

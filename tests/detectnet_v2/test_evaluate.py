@@ -225,7 +225,7 @@ def test_what_cannot_be_evaluated_is_named(data, run, small_spec, color_detector
         (["-m", "x.onnx"], "x.onnx: no such model file"),
     ):
         status, output, errors = run("-e", path, *arguments, "-r", tmp_path / "r")
-        assert status == 1
+        assert status == cli.FAILED
         assert f"detectnet_v2 evaluate: {message}" in errors
         assert output.splitlines()[-1] == "Execution status: FAIL"
         last = (tmp_path / "r/status.json").read_text().splitlines()[-1]
@@ -250,6 +250,6 @@ def test_a_model_of_other_classes(color_detector):
 def test_an_image_that_is_damaged(data, run, small_spec, color_detector, tmp_path):
     (tmp_path / "data/images/000001.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     status, _, errors = run("-e", small_spec(BATCH_OF_TWO), "-m", color_detector)
-    assert status == 1
+    assert status == cli.FAILED
     assert errors.startswith("detectnet_v2 evaluate: ")
     assert "000001.png" in errors.splitlines()[0]

@@ -192,7 +192,7 @@ def test_command_takes_the_flags_of_all_generations(model_path, tmp_path):
 )
 def test_what_cannot_be_done_is_refused_by_name(model_path, tmp_path, capfd, flags, message):
     output = tmp_path / "model.onnx"
-    assert export("-m", model_path, "-o", output, *flags) == 1
+    assert export("-m", model_path, "-o", output, *flags) == cli.FAILED
     error = capfd.readouterr().err.splitlines()
     assert len(error) == 1
     assert error[0].startswith("detectnet_v2 export: ")
@@ -203,7 +203,7 @@ def test_what_cannot_be_done_is_refused_by_name(model_path, tmp_path, capfd, fla
 def test_existing_output_is_not_overwritten(model_path, tmp_path, capfd):
     output = tmp_path / "model.onnx"
     output.write_text("precious")
-    assert export("-m", model_path, "-o", output) == 1
+    assert export("-m", model_path, "-o", output) == cli.FAILED
     assert output.read_text() == "precious"
     assert "exists already" in capfd.readouterr().err
 
@@ -211,7 +211,7 @@ def test_existing_output_is_not_overwritten(model_path, tmp_path, capfd):
 def test_labels_need_names(make_model, tmp_path, capfd):
     path = tmp_path / "nameless.hdf5"
     save_model(make_model(10, 2, **SMALL), path)
-    assert export("-m", path, "--gen_ds_config") == 1
+    assert export("-m", path, "--gen_ds_config") == cli.FAILED
     assert "give the spec that trained it with -e" in capfd.readouterr().err
     assert not path.with_name("nameless.hdf5.onnx").exists()
 

@@ -132,7 +132,7 @@ def test_a_damaged_image_does_not_keep_the_others_from_being_done(run, write_spe
         paint(tmp_path / "in" / f"{name}.png", {"mask": [(1, 1)]})
     (tmp_path / "in/b.jpg").write_bytes(b"\xff\xd8\xff")
     status, errors = run("-e", write_spec(), "-i", tmp_path / "in", "-r", tmp_path / "r")
-    assert status == 1
+    assert status == cli.FAILED
     assert len(errors.splitlines()) == 1
     assert "b.jpg" in errors
     assert sorted(item.name for item in (tmp_path / "r/labels").iterdir()) == ["a.txt", "c.txt"]
@@ -174,7 +174,7 @@ def test_cameras_by_number_and_device(tmp_path):
 
 def test_a_camera_that_is_not_there(run, write_spec, tmp_path):
     status, errors = run("-e", write_spec(), "-i", "99", "-r", tmp_path / "r")
-    assert status == 1
+    assert status == cli.FAILED
     assert "/dev/video99: camera cannot be opened" in errors
 
 
@@ -185,7 +185,7 @@ def test_nothing_to_detect_in(run, write_spec, tmp_path):
         ("x", "no suc"),
     ):
         status, errors = run("-e", write_spec(), "-i", tmp_path / name, "-r", tmp_path / "r")
-        assert status == 1
+        assert status == cli.FAILED
         assert message in errors
         assert len(errors.splitlines()) == 1
 

@@ -317,7 +317,7 @@ def test_found_threshold_gives_the_same_model_again(model_path, tmp_path):
 )
 def test_bad_requests_end_with_one_line(model_path, tmp_path, capfd, arguments, message):
     output = tmp_path / "pruned.hdf5"
-    assert cli.main(["prune", "-m", str(model_path), "-o", str(output), *arguments]) == 1
+    assert cli.main(["prune", "-m", str(model_path), "-o", str(output), *arguments]) == cli.FAILED
     error = capfd.readouterr().err.splitlines()
     assert len(error) == 1
     assert error[0].startswith(f"detectnet_v2 prune: {message}")
@@ -326,7 +326,7 @@ def test_bad_requests_end_with_one_line(model_path, tmp_path, capfd, arguments, 
 
 def test_missing_model_ends_with_one_line(tmp_path, capfd):
     arguments = ["-m", str(tmp_path / "absent.hdf5"), "-o", str(tmp_path / "pruned.hdf5")]
-    assert cli.main(["prune", *arguments]) == 1
+    assert cli.main(["prune", *arguments]) == cli.FAILED
     error = capfd.readouterr().err.splitlines()
     assert len(error) == 1
     assert "no model file at" in error[0]
