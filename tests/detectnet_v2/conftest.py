@@ -1,6 +1,7 @@
 """Fixtures for the tests of the detectnet_v2 package."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from detectnet_v2 import objectives
+from detectnet_v2 import cli, objectives
 from detectnet_v2.model import DetectNetV2
+from detectnet_v2.model_file import save_model
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+
+from . import training_runs as runs
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +173,59 @@ def tfrecords_spec(tmp_path) -> Path:
 '''
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    """A KITTI folder of 20 images with its tfrecords: 4 images to validate, 16 to train."""
+    root = tmp_path_factory.mktemp("scenes")
+    rng = np.random.default_rng(4)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for i in range(runs.COUNT):
+        runs.draw_scene(rng, root / "images" / f"{i:03d}.png", root / "labels" / f"{i:03d}.txt")
+    spec = root / "convert.txt"
+    spec.write_text(
+        f'kitti_config {{ root_directory_path: "{root}" image_dir_name: "images" '
+        'label_dir_name: "labels" image_extension: ".png" partition_mode: "random" '
+        "num_partitions: 2 val_split: 20 num_shards: 2 }"
+    )
+    assert cli.main(["dataset_convert", "-d", str(spec), "-o", str(root / "tfrecords/set")]) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory) -> Path:
+    """An untrained network with few filters, so that tests are quick."""
+    path = tmp_path_factory.mktemp("narrow") / "narrow.hdf5"
+    torch.manual_seed(0)
+    widths = dict.fromkeys(runs.LAYERS_10, 8)
+    widths |= {f"block_{block}a_conv_shortcut": 8 for block in range(1, 5)}
+    widths["conv1"] = 8
+    model = DetectNetV2(
+        10,
+        2,
+        widths=widths,
+        input_height=runs.HEIGHT,
+        input_width=runs.WIDTH,
+        class_names=list(runs.CLASSES),
+    )
+    save_model(model, path)
+    return path
+
+
+@pytest.fixture
+def spec(tmp_path, dataset, narrow):
+    """A function that writes a spec which starts from the narrow network."""
+
+    def make(name: str = "spec.txt", model_config: str | None = None, **settings) -> Path:
+        if model_config is None:
+            model_config = f'load_graph: true pretrained_model_file: "{narrow}"'
+        return runs.write_spec(tmp_path / name, dataset, model_config, **settings)
+
+    return make
+
+
+@pytest.fixture
+def environment(repository) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(repository / "scripts"), "OMP_NUM_THREADS": "1"}

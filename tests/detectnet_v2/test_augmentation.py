@@ -92,10 +92,15 @@ def test_crop_and_scale_of_the_preprocessing():
     augmenter = Augmenter(config(preprocessing=crop), canvas=(100, 50))
     boxes = transform_boxes([[20, 14, 30, 24]], augmenter.unchanged().spatial)
     np.testing.assert_allclose(boxes, [[10, 10, 20, 20]])
-    scale = {"scale_width": 50, "scale_height": 25}
-    augmenter = Augmenter(config(preprocessing=scale), canvas=(100, 50))
+    scale = {"scale_width": 0.5, "scale_height": 2}
+    # A factor, so the canvas does not matter.
+    for canvas in ((100, 50), (WIDTH, HEIGHT)):
+        augmenter = Augmenter(config(preprocessing=scale), canvas=canvas)
+        boxes = transform_boxes([[20, 14, 30, 24]], augmenter.unchanged().spatial)
+        np.testing.assert_allclose(boxes, [[10, 28, 15, 48]])
+    augmenter = Augmenter(config(preprocessing={"scale_height": 2} | crop), canvas=(100, 50))
     boxes = transform_boxes([[20, 14, 30, 24]], augmenter.unchanged().spatial)
-    np.testing.assert_allclose(boxes, [[10, 7, 15, 12]])
+    np.testing.assert_allclose(boxes, [[10, 24, 20, 44]])
 
 
 def test_zoom_places_the_content_anywhere_it_fits():

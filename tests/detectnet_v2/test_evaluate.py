@@ -187,6 +187,28 @@ def test_stretched_images(data, small_spec, color_detector, paint, label, tmp_pa
     assert result.evaluation.curves["mask"].recall.max() == 1
 
 
+def test_scaled_images(data, small_spec, color_detector, label, tmp_path, tfrecords_spec):
+    """Images of twice the size that the preprocessing halves are found where they are labelled."""
+    for path in (tmp_path / "data/images").iterdir():
+        with Image.open(path) as image:
+            image.resize((320, 192), Image.Resampling.NEAREST).save(path)
+    for path in (tmp_path / "data/labels").iterdir():
+        lines = [line.split() for line in path.read_text().splitlines()]
+        doubled = [[*w[:4], *(f"{2 * float(side):.2f}" for side in w[4:8]), *w[8:]] for w in lines]
+        path.write_text("".join(f"{' '.join(words)}\n" for words in doubled))
+    config = spec.load_dataset_export(tfrecords_spec)
+    dataset_convert.convert(config, tmp_path / "data/tfrecords/k")
+    scale = "min_bbox_width: 1.0 scale_width: 0.5 scale_height: 0.5"
+    experiment = spec.load_experiment(small_spec(BATCH_OF_TWO, ("min_bbox_width: 1.0", scale)))
+    samples = validation_samples(experiment)
+    assert {(sample.width, sample.height) for sample in samples} == {(320, 192)}
+    result = evaluate.evaluate(experiment, color_detector, samples)
+    assert result.evaluation.corrected == pytest.approx({"mask": 80, "no-mask": 100})
+    assert result.evaluation.faces == {"mask": 5, "no-mask": 2}
+    found = dict(zip([sample.image.stem for sample in samples], result.detections, strict=True))
+    assert [64, 64, 96, 96] in found["000001"][0][0].round().tolist()
+
+
 def test_a_model_and_its_export_find_the_same(data, small_spec, make_model, tmp_path):
     model = make_model(10, 2, input_height=96, input_width=160)
     save_model(model, tmp_path / "model.hdf5")

@@ -1,196 +1,31 @@
-"""The whole task on a set of drawn images: red rectangles are masks, blue ones are none."""
+"""The whole task on a set of drawn images, in one process."""
 
-import csv
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from detectnet_v2 import cli, trainer, training
 from detectnet_v2 import train as task
-from detectnet_v2.spec import load_experiment
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import load_model, save_model
-from PIL import Image, ImageDraw
+from detectnet_v2.spec import load_experiment
 
-WIDTH, HEIGHT = 96, 64
-COUNT = 20
-CLASSES = {"mask": (220, 40, 40), "no-mask": (40, 40, 220)}
-LAYERS_10 = [f"block_{block}a_conv_{i}" for block in range(1, 5) for i in (1, 2)]
-
-
-def draw_scene(rng: np.random.Generator, image_path: Path, label_path: Path) -> None:
-    image = Image.fromarray(rng.integers(90, 160, (HEIGHT, WIDTH, 3), dtype=np.uint8))
-    lines = []
-    for name, color in CLASSES.items():
-        x, y = rng.integers(0, WIDTH - 40), rng.integers(0, HEIGHT - 34)
-        box = [x, y, x + rng.integers(20, 40), y + rng.integers(20, 34)]
-        ImageDraw.Draw(image).rectangle(box, fill=color)
-        lines.append(f"{name} 0 0 0 {' '.join(f'{v:.2f}' for v in box)} 0 0 0 0 0 0 0\n")
-    image.save(image_path)
-    label_path.write_text("".join(lines))
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory) -> Path:
-    """A KITTI folder of 20 images with its tfrecords: 4 images to validate, 16 to train."""
-    root = tmp_path_factory.mktemp("scenes")
-    rng = np.random.default_rng(4)
-    for folder in ("images", "labels"):
-        (root / folder).mkdir()
-    for i in range(COUNT):
-        draw_scene(rng, root / "images" / f"{i:03d}.png", root / "labels" / f"{i:03d}.txt")
-    spec = root / "convert.txt"
-    spec.write_text(
-        f'kitti_config {{ root_directory_path: "{root}" image_dir_name: "images" '
-        'label_dir_name: "labels" image_extension: ".png" partition_mode: "random" '
-        "num_partitions: 2 val_split: 20 num_shards: 2 }"
-    )
-    assert cli.main(["dataset_convert", "-d", str(spec), "-o", str(root / "tfrecords/set")]) == 0
-    return root
-
-
-@pytest.fixture(scope="session")
-def narrow(tmp_path_factory) -> Path:
-    """An untrained network with few filters, so that tests are quick."""
-    path = tmp_path_factory.mktemp("narrow") / "narrow.hdf5"
-    torch.manual_seed(0)
-    widths = dict.fromkeys(LAYERS_10, 8)
-    widths |= {f"block_{block}a_conv_shortcut": 8 for block in range(1, 5)}
-    widths["conv1"] = 8
-    model = DetectNetV2(
-        10, 2, widths=widths, input_height=HEIGHT, input_width=WIDTH, class_names=list(CLASSES)
-    )
-    save_model(model, path)
-    return path
-
-
-def per_class(text: str) -> str:
-    return "\n".join(text.replace("CLASS", name) for name in CLASSES)
-
-
-def write_spec(path: Path, dataset: Path, model_config: str, **settings) -> Path:
-    """A complete spec; ``settings`` replace the values of the same names."""
-    values = {
-        "seed": 7,
-        "epochs": 4,
-        "batch": 4,
-        "rate": 5e-3,
-        "training": "",
-        "native": "",
-        "auto_weights": "true",
-        "sources": f'tfrecords_path: "{dataset}/tfrecords/*" image_directory_path: "{dataset}"',
-    } | settings
-    path.write_text(
-        f"""
-random_seed: {values["seed"]}
-dataset_config {{
-  data_sources {{ {values["sources"]} }}
-  image_extension: "png"
-  {per_class('target_class_mapping { key: "CLASS" value: "CLASS" }')}
-  validation_fold: 0
-}}
-augmentation_config {{
-  preprocessing {{ output_image_width: {WIDTH} output_image_height: {HEIGHT}
-                   output_image_channel: 3 }}
-  spatial_augmentation {{ hflip_probability: 0.5 zoom_min: 0.9 zoom_max: 1.1 }}
-  color_augmentation {{ color_shift_stddev: 0.02 contrast_center: 0.5 }}
-}}
-postprocessing_config {{
-  {
-            per_class(
-                'target_class_config { key: "CLASS" value { clustering_config { '
-                "coverage_threshold: 0.2 dbscan_eps: 0.4 dbscan_min_samples: 0.05 "
-                "minimum_bounding_box_height: 2 } } }"
-            )
-        }
-}}
-model_config {{ num_layers: 10 use_batch_norm: true
-                objective_set {{ bbox {{ scale: 35 offset: 0.5 }} cov {{ }} }} {model_config} }}
-evaluation_config {{
-  validation_period_during_training: 2 first_validation_epoch: 2
-  {per_class('minimum_detection_ground_truth_overlap { key: "CLASS" value: 0.5 }')}
-  {
-            per_class(
-                'evaluation_box_config { key: "CLASS" value { minimum_height: 2 '
-                "maximum_height: 999 minimum_width: 2 maximum_width: 999 } }"
-            )
-        }
-}}
-cost_function_config {{
-  {
-            per_class(
-                'target_classes { name: "CLASS" class_weight: 1 coverage_foreground_weight: 0.5 '
-                'objectives { name: "cov" initial_weight: 1 weight_target: 1 } '
-                'objectives { name: "bbox" initial_weight: 10 weight_target: 1 } }'
-            )
-        }
-  enable_autoweighting: {values["auto_weights"]}
-  max_objective_weight: 0.9999 min_objective_weight: 0.0001
-}}
-training_config {{
-  batch_size_per_gpu: {values["batch"]} num_epochs: {values["epochs"]} checkpoint_interval: 1
-  learning_rate {{ soft_start_annealing_schedule {{ min_learning_rate: {values["rate"] / 100}
-    max_learning_rate: {values["rate"]} soft_start: 0.1 annealing: 0.7 }} }}
-  regularizer {{ type: L1 weight: 3e-9 }}
-  optimizer {{ adam {{ epsilon: 1e-8 beta1: 0.9 beta2: 0.999 }} }}
-  {values["training"]}
-}}
-bbox_rasterizer_config {{
-  {
-            per_class(
-                'target_class_config { key: "CLASS" value { cov_center_x: 0.5 cov_center_y: 0.5 '
-                "cov_radius_x: 0.6 cov_radius_y: 0.6 bbox_min_radius: 0.5 } }"
-            )
-        }
-  deadzone_radius: 0.4
-}}
-native {{ threads: 1 workers: 1 cache_directory: "{dataset / "cache"}" {values["native"]} }}
-"""
-    )
-    return path
-
-
-@pytest.fixture
-def spec(tmp_path, dataset, narrow):
-    """A function that writes a spec which starts from the narrow network."""
-
-    def make(name: str = "spec.txt", model_config: str | None = None, **settings) -> Path:
-        if model_config is None:
-            model_config = f'load_graph: true pretrained_model_file: "{narrow}"'
-        return write_spec(tmp_path / name, dataset, model_config, **settings)
-
-    return make
-
-
-def train(spec: Path, results: Path, *flags: str) -> int:
-    return cli.main(["train", "-e", str(spec), "-r", str(results), "-n", "model", *flags])
-
-
-def table(results: Path) -> list[dict[str, str]]:
-    with (results / "training.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def weights(results: Path) -> dict[str, torch.Tensor]:
-    return load_model(results / "weights" / "model.hdf5").state_dict()
-
-
-def assert_equal_weights(first: Path, second: Path, tolerance: float = 0.0) -> None:
-    others = weights(second)
-    for name, value in weights(first).items():
-        torch.testing.assert_close(value, others[name], rtol=0, atol=tolerance, msg=name)
-
-
-def without_speed(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [row | {"images_per_second": ""} for row in rows]
+from .training_runs import (
+    CLASSES,
+    HEIGHT,
+    WIDTH,
+    assert_equal_weights,
+    command,
+    table,
+    train,
+    weights,
+    without_speed,
+)
 
 
 def test_training_learns_and_leaves_its_results(spec, tmp_path):
@@ -235,9 +70,7 @@ def test_a_model_is_kept_at_every_checkpoint_interval_and_at_the_end(spec, tmp_p
     assert not torch.equal(second["conv1.weight"], last["conv1.weight"])
 
 
-def test_without_flags_the_default_spec_trains_into_experiments(
-    spec, tmp_path, monkeypatch, capfd
-):
+def test_without_flags_the_default_spec_trains_into_experiments(spec, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path / "datasets"))
     load_experiment(task.DEFAULT_SPEC)
@@ -375,16 +208,6 @@ def test_distillation_adds_a_cost_that_training_lowers(spec, narrow, tmp_path):
     assert taught[-1] < 0.5 * taught[0]
 
 
-def command(spec: Path, results: Path, *flags: str) -> list[str]:
-    program = [sys.executable, "-m", "detectnet_v2", "train"]
-    return [*program, "-e", str(spec), "-r", str(results), "-n", "model", *flags]
-
-
-@pytest.fixture
-def environment(repository) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(repository / "scripts"), "OMP_NUM_THREADS": "1"}
-
-
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_result(spec, tmp_path, environment):
     path = spec(epochs=40, native="ema_decay: 0.9")
@@ -407,39 +230,3 @@ def test_a_killed_training_resumes_to_the_same_result(spec, tmp_path, environmen
     assert "resuming after step" in done.stderr
     assert_equal_weights(killed, whole)
     assert without_speed(table(killed)) == without_speed(table(whole))
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_with_twice_the_batch(spec, tmp_path, environment):
-    """Batch norms must be frozen for that: each process has the statistics of its own batch."""
-    torch.manual_seed(1)
-    pretrained = tmp_path / "pretrained.hdf5"
-    save_model(DetectNetV2(10, 2, input_height=HEIGHT, input_width=WIDTH), pretrained)
-    config = f'pretrained_model_file: "{pretrained}" freeze_bn: true'
-    for name, batch, gpus in (("one", 8, "1"), ("two", 4, "2")):
-        path = spec(model_config=config, epochs=3, batch=batch, rate=1e-4)
-        subprocess.run(
-            command(path, tmp_path / name, "--gpus", gpus),
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
-    one, two = table(tmp_path / "one"), table(tmp_path / "two")
-    for row, other in zip(one, two, strict=True):
-        assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
-    assert float(one[-1]["loss"]) < float(one[0]["loss"])
-    assert_equal_weights(tmp_path / "one", tmp_path / "two", tolerance=2e-4)
-
-
-@pytest.mark.slow
-def test_an_error_in_several_processes_is_one_line(spec, tmp_path, environment):
-    done = subprocess.run(
-        command(spec(batch=64), tmp_path / "results", "--gpus", "2"),
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == cli.FAILED
-    assert "detectnet_v2 train: training_config.batch_size_per_gpu is 64" in done.stderr
-    assert "Traceback" not in done.stderr

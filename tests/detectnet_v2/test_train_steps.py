@@ -1,5 +1,6 @@
 """The parts of a training step: optimiser, moving average, distillation, scaling, idle biases."""
 
+import copy
 import math
 import os
 import platform
@@ -13,7 +14,7 @@ from detectnet_v2 import spec_pb2
 from detectnet_v2.cost import Targets
 from detectnet_v2.distillation import Teacher
 from detectnet_v2.loader import Batch
-from detectnet_v2.model import DetectNetV2
+from detectnet_v2.model import DetectNetV2, freeze
 from detectnet_v2.optimizer import MovingAverage, TensorFlowAdam
 from detectnet_v2.precision import Precision, choose_precision, requested_precision, set_threads
 from detectnet_v2.trainer import Trainer, skip_idle_biases
@@ -143,6 +144,64 @@ def test_biases_before_a_batch_norm_are_idle():
             torch.testing.assert_close(gradients[0][name], gradient)
 
 
+@pytest.mark.parametrize(("kind", "power"), [("L1", 1), ("L2", 2)])
+def test_idle_biases_count_in_the_regulariser_and_decay_by_it(kind, power):
+    weight = 1e-8
+    spec = experiment()
+    spec.training_config.regularizer.type = spec_pb2.RegularizerConfig.RegularizationType.Value(
+        kind
+    )
+    spec.training_config.regularizer.weight = weight
+    model = small_model()
+    torch.nn.init.constant_(model.conv1.bias, 0.5)
+    # The same data without a regulariser: the difference of the losses is the regulariser's cost.
+    plain = make_trainer(model=copy.deepcopy(model)).run_step(batch()).read().loss
+    spec.training_config.regularizer.weight = 1e-3
+    regularized = make_trainer(spec, copy.deepcopy(model)).run_step(batch()).read().loss
+    terms = sum(
+        (p.detach().abs() ** power).sum().item()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+        for p in (module.weight, module.bias)
+    )
+    assert regularized - plain == pytest.approx(1e-3 * terms, rel=1e-4)
+
+    spec.training_config.regularizer.weight = weight
+    trainer = make_trainer(spec, model)
+    bias, m, v = 0.5, 0.0, 0.0
+    for t in range(1, 4):
+        trainer.run_step(batch(t))
+        gradient = weight * (1 if power == 1 else 2 * bias)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        rate = 1e-3 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        bias -= rate * m / (math.sqrt(v) + 1e-8)
+        np.testing.assert_allclose(model.conv1.bias.detach(), bias, rtol=1e-5)
+    assert bias < 0.5
+    assert not model.conv1.bias.requires_grad
+
+
+def test_without_a_regulariser_idle_biases_stay():
+    model = small_model()
+    torch.nn.init.constant_(model.conv1.bias, 0.5)
+    make_trainer(model=model).run_step(batch())
+    assert (model.conv1.bias == 0.5).all()
+
+
+def test_frozen_convolutions_count_in_the_regulariser_and_stay():
+    spec = experiment()
+    spec.training_config.regularizer.type = spec_pb2.RegularizerConfig.L1
+    spec.training_config.regularizer.weight = 1e-3
+    losses = []
+    for blocks in ((), (0,)):
+        model = small_model()
+        torch.nn.init.constant_(model.conv1.bias, 0.5)
+        freeze(model, blocks)
+        losses.append(make_trainer(spec, model).run_step(batch()).read().loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert (model.conv1.bias == 0.5).all()
+    assert torch.equal(model.conv1.weight, small_model().conv1.weight)
+
+
 def test_biases_before_a_frozen_batch_norm_learn():
     model = small_model()
     model.freeze_batch_norm()
@@ -177,8 +236,9 @@ def test_cost_scaling_by_a_power_of_two_changes_nothing():
 def test_a_gradient_that_is_not_finite_shows_in_the_result():
     trainer = make_trainer()
     trainer.model.conv1.weight.data[0, 0, 0, 0] = math.inf
-    values = trainer.run_step(batch()).values
-    assert not torch.isfinite(values[:-1]).all()
+    reading = trainer.run_step(batch()).read()
+    assert not (math.isfinite(reading.loss) and math.isfinite(reading.gradient_norm))
+    assert reading.broken == (() if math.isfinite(reading.loss) else (0,))
 
 
 def test_a_teacher_costs_nothing_where_the_student_agrees():
