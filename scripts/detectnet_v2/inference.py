@@ -1,12 +1,14 @@
 """inference: detections in images, folders, videos and of cameras, as overlays and KITTI files.
 
 Under the results folder: images_annotated/<name> and labels/<stem>.txt of an image; of a video or
-camera images_annotated/<stem>.mp4 and labels/<stem>/<frame>.txt.
+camera images_annotated/<stem>.mp4 and labels/<stem>/<frame>.txt. Inputs that differ in nothing but
+their suffix have all of their name there instead of the stem.
 """
 
 import argparse
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -60,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         output = Output(inference, args.results_dir)
         if images:
             detect_images(detector, output, images)
-        for video in videos:
-            detect_video(detector, output, video, camera=camera)
+        for video, name in output_names(videos).items():
+            detect_video(detector, output, video, name, camera=camera)
         logger.info("Inference complete: %s", args.results_dir)
     return 0
 
@@ -88,6 +90,22 @@ def find_inputs(name: str) -> tuple[list[Path], list[Path], bool]:
     if name.isdigit():
         return [], [Path(f"/dev/video{name}")], True
     raise DetectNetError(f"-i {name}: no such image, video, folder or camera")
+
+
+def output_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return what the results of each file of a folder are called: its stem, if only it has that.
+
+    NVIDIA's toolkits let a.png overwrite the labels of a.jpg.
+    """
+    names = {path: path.stem for path in paths}
+    while len(taken := Counter(names.values())) < len(names):
+        shared = [path for path, name in names.items() if taken[name] > 1]
+        names.update((path, path.name) for path in shared)
+        logger.warning(
+            "%s have the same stem: their results carry their whole names",
+            ", ".join(path.name for path in shared),
+        )
+    return names
 
 
 def _video_suffixes() -> tuple[str, ...]:
@@ -195,6 +213,7 @@ def detect_images(detector: Detector, output: Output, paths: Sequence[Path]) -> 
         DetectNetError: at the end, if images could not be read.
     """
     unreadable = []
+    names = output_names(paths)
     work = progress(_read_ahead(paths), len(paths), "images", logger)
     while batch := list(islice(work, detector.batch_size)):
         unreadable += [content for _, content in batch if isinstance(content, DetectNetError)]
@@ -205,7 +224,7 @@ def detect_images(detector: Detector, output: Output, paths: Sequence[Path]) -> 
         for (path, frame), detections in zip(batch, found, strict=True):
             if output.draws:
                 overlay.write_image(output.annotated(frame, detections), output.images / path.name)
-            output.write_labels(output.labels / f"{path.stem}.txt", detections)
+            output.write_labels(output.labels / f"{names[path]}.txt", detections)
     if unreadable:
         raise DetectNetError("\n".join(map(str, unreadable)))
 
@@ -225,14 +244,19 @@ def _read_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray | Dete
         yield from images
 
 
-def detect_video(detector: Detector, output: Output, path: Path, *, camera: bool = False) -> None:
-    """Detect in every frame of a video, or of a camera until it is interrupted (Ctrl-C)."""
+def detect_video(
+    detector: Detector, output: Output, path: Path, name: str, *, camera: bool = False
+) -> None:
+    """Detect in every frame of a video, or of a camera until it is interrupted (Ctrl-C).
+
+    The results are called ``name``.
+    """
     from detectnet_v2.video import VideoSource, video_writer  # noqa: PLC0415 - see find_inputs
 
     with VideoSource(path, camera=camera) as source, contextlib.ExitStack() as stack:
         writer = None
         if output.draws:
-            target = output.images / f"{path.stem}.mp4"
+            target = output.images / f"{name}.mp4"
             writer = stack.enter_context(video_writer(target, source.rate))
         # The latest frame of a camera counts, not a full batch.
         size = 1 if camera else detector.batch_size
@@ -244,6 +268,6 @@ def detect_video(detector: Detector, output: Output, path: Path, *, camera: bool
                 for frame, found in zip(batch, detector(batch), strict=True):
                     if writer:
                         writer.write(np.asarray(output.annotated(frame, found)))
-                    output.write_labels(output.labels / path.stem / f"{number:06d}.txt", found)
+                    output.write_labels(output.labels / name / f"{number:06d}.txt", found)
                     number += 1
         logger.info("%s: %d frames", path, number)

@@ -122,8 +122,9 @@ class DetectNetV2(nn.Module):
         """
         features = self.features(images)
         with torch.autocast(features.device.type, enabled=False):
-            features = features.float()
-            bbox = self.get_submodule(BBOX_HEAD)(features)
+            head = self.get_submodule(BBOX_HEAD)
+            features = features.to(head.weight.dtype)
+            bbox = head(features)
             cov = torch.sigmoid(self.get_submodule(COVERAGE_HEAD)(features))
         return bbox, cov
 

@@ -40,7 +40,7 @@ def test_onnx_computes_what_the_model_does(make_model, tmp_path, options, opset)
     with torch.inference_mode():
         expected = model(images)
     for ours, theirs in zip(run_onnx(path, images), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)
 
 
 def test_names_shapes_and_versions(make_model):
@@ -105,6 +105,50 @@ def test_wrong_onnx_never_appears(make_model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def magnified(model, factor):
+    """The model with boxes `factor` times as large."""
+    with torch.no_grad():
+        model.output_bbox.weight.mul_(factor)
+    return model
+
+
+def test_huge_boxes_are_as_exact_as_float32_is(make_model, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    export_onnx(magnified(make_model(10, 2, **SMALL), 1e5), path)
+    path.unlink()
+    fold = onnx_graph.fold_batch_norms
+
+    def slightly_wrong(model):
+        folded = fold(model)
+        with torch.no_grad():
+            folded.output_bbox.weight.mul_(1 + 1e-5)
+        return folded
+
+    monkeypatch.setattr(onnx_graph, "fold_batch_norms", slightly_wrong)
+    with pytest.raises(DetectNetError, match="computes something else than the model: bbox"):
+        export_onnx(magnified(make_model(10, 2, **SMALL), 1e5), path)
+
+
+def test_boxes_of_usual_size_agree_within_1e_4(make_model, tmp_path, monkeypatch):
+    """A relative tolerance would let this pass."""
+    model = make_model(10, 2, **SMALL)
+    with torch.no_grad():
+        model.output_bbox.weight.mul_(0.01)
+        model.output_bbox.bias.fill_(10)
+    fold = onnx_graph.fold_batch_norms
+
+    def slightly_wrong(model):
+        folded = fold(model)
+        with torch.no_grad():
+            folded.output_bbox.bias.add_(3e-4)
+        return folded
+
+    export_onnx(model, tmp_path / "right.onnx")
+    monkeypatch.setattr(onnx_graph, "fold_batch_norms", slightly_wrong)
+    with pytest.raises(DetectNetError, match=r"bbox differs by 0\.0003.*allowed is 0\.0001"):
+        export_onnx(model, tmp_path / "model.onnx")
+
+
 def test_model_with_nan_is_refused(make_model, tmp_path):
     model = make_model(10, 2, **SMALL)
     with torch.no_grad():
@@ -159,7 +203,7 @@ def export(*arguments):
 def test_command_writes_onnx_beside_the_model(model_path, tmp_path):
     results = tmp_path / "results"
     assert export("-m", model_path, "-k", "secret", "--results_dir", results) == 0
-    assert (tmp_path / "model.hdf5.onnx").is_file()
+    assert (tmp_path / "model.onnx").is_file()
     last = json.loads((results / "status.json").read_text().splitlines()[-1])
     assert last["status"] == "SUCCESS"
     assert "secret" not in (results / "status.json").read_text()
@@ -213,7 +257,7 @@ def test_labels_need_names(make_model, tmp_path, capfd):
     save_model(make_model(10, 2, **SMALL), path)
     assert export("-m", path, "--gen_ds_config") == cli.FAILED
     assert "give the spec that trained it with -e" in capfd.readouterr().err
-    assert not path.with_name("nameless.hdf5.onnx").exists()
+    assert not path.with_suffix(".onnx").exists()
 
 
 def test_labels_follow_the_spec(make_model, tmp_path):
@@ -233,4 +277,4 @@ def test_recipe_size_is_within_tolerance(make_model, tmp_path):
     with torch.inference_mode():
         expected = model(images)
     for ours, theirs in zip(run_onnx(path, images), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)

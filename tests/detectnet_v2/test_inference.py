@@ -138,16 +138,21 @@ def test_a_damaged_image_does_not_keep_the_others_from_being_done(run, write_spe
     assert sorted(item.name for item in (tmp_path / "r/labels").iterdir()) == ["a.txt", "c.txt"]
 
 
-def test_a_video(run, write_spec, tmp_path):
-    path = tmp_path / "clip.mp4"
+def write_video(path, columns):
+    """Write a frame for each column, in which a cell of the second row is red."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "5"})
         stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
-        for number in range(3):
+        for column in columns:
             pixels = np.zeros((96, 160, 3), np.uint8)
-            pixels[16:32, 16 * number : 16 * number + 16] = 255, 0, 0
+            pixels[16:32, 16 * column : 16 * column + 16] = 255, 0, 0
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def test_a_video(run, write_spec, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, range(3))
     # The colours of a video are not exact.
     path_of_spec = write_spec(("coverage_threshold: 0.5", "coverage_threshold: 0.4"))
     assert run("-e", path_of_spec, "-i", path, "-r", tmp_path / "r")[0] == 0
@@ -165,6 +170,30 @@ def test_a_video(run, write_spec, tmp_path):
         assert len(frames) == 3
         assert (frames[0].width, frames[0].height) == (160, 96)
         assert float(container.streams.video[0].average_rate) == 10
+
+
+def test_inputs_of_one_stem_keep_their_results(run, write_spec, paint, tmp_path, caplog):
+    for name, column in (("a.png", 1), ("a.ppm", 2), ("a.png.png", 3), ("b.png", 4)):
+        paint(tmp_path / "in" / name, {"mask": [(column, 1)]})
+    assert run("-e", write_spec(), "-i", tmp_path / "in", "-r", tmp_path / "r")[0] == 0
+    columns = {
+        path.name: float(path.read_text().split()[4]) / 16
+        for path in (tmp_path / "r/labels").iterdir()
+    }
+    assert columns == {"a.png.txt": 1, "a.ppm.txt": 2, "a.png.png.txt": 3, "b.txt": 4}
+    assert "a.png, a.ppm have the same stem" in caplog.text
+
+
+def test_videos_of_one_stem_keep_their_results(run, write_spec, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, column in (("a.mp4", 1), ("a.mkv", 2)):
+        write_video(tmp_path / "in" / name, [column])
+    path_of_spec = write_spec(("coverage_threshold: 0.5", "coverage_threshold: 0.4"))
+    assert run("-e", path_of_spec, "-i", tmp_path / "in", "-r", tmp_path / "r")[0] == 0
+    for name, column in (("a.mp4", 1), ("a.mkv", 2)):
+        text = (tmp_path / f"r/labels/{name}/000000.txt").read_text()
+        assert float(text.split()[4]) == 16 * column
+        assert (tmp_path / f"r/images_annotated/{name}.mp4").is_file()
 
 
 def test_cameras_by_number_and_device(tmp_path):
