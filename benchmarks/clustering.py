@@ -68,9 +68,9 @@ def best_time(work: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, nargs="+", default=[1, 3, 5, 10, 20, 30, 60])
+    parser.add_argument("--faces", type=int, nargs="+", default=[1, 3, 5, 8, 12, 20, 30, 60])
     parser.add_argument("--eps", type=float, nargs="+", default=[0.2])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=20)
     args = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
     print(

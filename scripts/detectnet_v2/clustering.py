@@ -1,18 +1,29 @@
 """DBSCAN and NMS over the boxes of one class in one image.
 
 Both give what NVIDIA's code gives (scikit-learn's DBSCAN on a matrix of 1 - IoU, and a greedy NMS).
-DBSCAN does without the n x n matrix: boxes are sorted into blocks of near ones, and only blocks
-that can have neighbours in each other are compared.
+Frames with some hundred boxes go through `dense_dbscan`. For more boxes, and for many small frames
+at once, DBSCAN does without the n x n matrix: boxes are sorted into blocks of near ones, and only
+blocks that can have neighbours in each other are compared.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-NOISE = -1
+from detectnet_v2.dense_dbscan import (
+    MOST_BOXES,
+    NOISE,
+    dense_dbscan,
+    least_iou,
+    limits_and_areas,
+    within,
+)
+
 _BLOCK = 32
 _PAIRS_AT_ONCE = 64
 """Pairs of blocks that are compared at once: what fits into a core's cache."""
+_DENSE_BOXES = 64
+"""Boxes of a frame from which on it is worth a matrix of its own."""
 
 
 class _Blocks(NamedTuple):
@@ -54,19 +65,27 @@ def dbscan(
     """
     if not len(boxes):
         return np.empty(0, np.int64)
-    weights = np.asarray(weights, np.float32)
+    boxes, weights = np.asarray(boxes, np.float32), np.asarray(weights, np.float32)
+    settings = {"eps": eps, "min_weight": min_weight, "iou_epsilon": iou_epsilon}
     if frames is None:
         frames = np.zeros(len(boxes), np.int64)
-    blocks = _neighbours(
-        np.asarray(boxes, np.float32), frames, np.float32(eps), np.float32(iou_epsilon)
-    )
+    start = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
+    sizes = np.diff(start, append=len(boxes))
+    if sizes.max() <= MOST_BOXES and (len(sizes) == 1 or sizes.mean() >= _DENSE_BOXES):
+        labels = np.empty(len(boxes), np.int64)
+        clusters = 0
+        for first, size in zip(start, sizes, strict=True):
+            part = slice(first, first + size)
+            found = dense_dbscan(boxes[part], weights[part], **settings)
+            labels[part] = np.where(found == NOISE, NOISE, found + clusters)
+            clusters += found.max() + 1
+        return labels
+    blocks = _neighbours(boxes, frames, eps, np.float32(iou_epsilon))
     core = _cores(blocks, weights, min_weight)
     return _labels(blocks, core)
 
 
-def _neighbours(
-    boxes: np.ndarray, frames: np.ndarray, eps: np.float32, epsilon: np.float32
-) -> _Blocks:
+def _neighbours(boxes: np.ndarray, frames: np.ndarray, eps: float, epsilon: np.float32) -> _Blocks:
     """Sort the boxes into blocks and find the neighbours.
 
     Of two boxes with an IoU of t = 1 - eps or more, each intersects the other by at least t of its
@@ -74,27 +93,26 @@ def _neighbours(
     the same holds for heights. Blocks whose sides are farther apart are not compared.
     """
     members = _tiles(boxes, frames)
-    first, second = _candidates(boxes, frames, members, float(eps) + 1e-4)
+    first, second = _candidates(boxes, frames, members, eps + 1e-4)
     # One box more, that is nobody's neighbour, fills up the blocks.
     padded = np.concatenate([boxes, np.full((1, 4), np.nan, np.float32)])
-    tiles = np.ascontiguousarray(padded[members].transpose(2, 0, 1))
-    areas = (tiles[2] - tiles[0]) * (tiles[3] - tiles[1])
+    limits, areas = limits_and_areas(padded[members])
     near = np.empty((len(first), _BLOCK, _BLOCK), bool)
-    # Memory that is used over and over: asking for it anew takes longer than the arithmetic.
-    buffers = np.empty((3, _PAIRS_AT_ONCE, _BLOCK, _BLOCK), np.float32)
+    buffers = np.empty((5, _PAIRS_AT_ONCE, _BLOCK, _BLOCK), np.float32)
+    zeros = np.zeros((2, _PAIRS_AT_ONCE, _BLOCK, _BLOCK), np.float32)
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         out = near[start : start + _PAIRS_AT_ONCE]
         part = slice(start, start + len(out))
         a, b = first[part], second[part]
-        distance = _distance(
-            tiles[:, a, :, None],
-            tiles[:, b, None],
-            areas[a, :, None],
-            areas[b, None],
+        within(
+            (limits[:, a, :, None], limits[:, b, None]),
+            (areas[a, :, None], areas[b, None]),
             epsilon,
-            buffers[:, : len(out)],
+            least_iou(eps),
+            buffers=buffers[:, : len(out)],
+            zeros=zeros[:, : len(out)],
+            out=out,
         )
-        np.less_equal(distance, eps, out=out)
     return _Blocks(members, first, second, near)
 
 
@@ -137,36 +155,6 @@ def _candidates(
     reach = slack * np.maximum(extent[first], extent[second]) + 1e-3
     kept = (gap <= reach).all(1)
     return first[kept], second[kept]
-
-
-def _distance(
-    a: np.ndarray,
-    b: np.ndarray,
-    area_a: np.ndarray,
-    area_b: np.ndarray,
-    epsilon: np.float32,
-    buffers: np.ndarray,
-) -> np.ndarray:
-    """Return 1 - IoU of boxes, in one of three buffers of the shape that all broadcast to.
-
-    The sides of the boxes are along the first axis of a and b.
-    """
-    width, height, other = buffers
-    np.minimum(a[2], b[2], out=width)
-    np.maximum(a[0], b[0], out=other)
-    width -= other
-    np.maximum(width, 0, out=width)
-    np.minimum(a[3], b[3], out=height)
-    np.maximum(a[1], b[1], out=other)
-    height -= other
-    np.maximum(height, 0, out=height)
-    intersection = np.multiply(width, height, out=width)
-    union = np.add(area_a, area_b, out=height)
-    union -= intersection
-    union += epsilon
-    with np.errstate(divide="ignore", invalid="ignore"):
-        iou = np.divide(intersection, union, out=width)
-    return np.subtract(np.float32(1), iou, out=width)
 
 
 def _cores(blocks: _Blocks, weights: np.ndarray, min_weight: float) -> np.ndarray:

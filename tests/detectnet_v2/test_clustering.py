@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from detectnet_v2 import clustering
 from detectnet_v2.clustering import NOISE, dbscan, nms
+from detectnet_v2.dense_dbscan import least_iou
 
 
 def matrix(boxes, epsilon):
@@ -30,8 +32,10 @@ def scene(rng, count, objects, spread, size=300):
     return boxes.astype(np.float32), rng.uniform(0, rng.choice([0.05, 0.5, 1]), count).astype("f4")
 
 
+@pytest.mark.parametrize("most", [0, clustering.MOST_BOXES], ids=["blocks", "dense"])
 @pytest.mark.parametrize("eps", [0.1, 0.2, 0.3, 0.5, 0.8, 0.99, 1.0])
-def test_clusters_are_scikit_learns(eps):
+def test_clusters_are_scikit_learns(eps, most, monkeypatch):
+    monkeypatch.setattr(clustering, "MOST_BOXES", most)
     rng = np.random.default_rng(3)
     for round_ in range(15):
         boxes, weights = scene(rng, rng.integers(1, 220), rng.integers(1, 7), rng.uniform(0.1, 9))
@@ -52,17 +56,18 @@ def test_clusters_are_scikit_learns(eps):
         assert np.array_equal(found, expected)
 
 
-def test_many_boxes_that_fill_a_grid():
+@pytest.mark.parametrize("count", [260, 500, 1000, 2500])
+def test_many_boxes_that_fill_a_grid(count):
     rng = np.random.default_rng(4)
-    boxes, weights = scene(rng, 2500, 25, 3.0, size=900)
+    boxes, weights = scene(rng, count, 25, 3.0, size=900)
     expected = reference(boxes, weights, 0.2, 1, 1e-5)
     found = dbscan(boxes, weights, eps=0.2, min_weight=1, iou_epsilon=1e-5)
     assert np.array_equal(found, expected)
 
 
-def test_frames_do_not_mix():
+@pytest.mark.parametrize("sizes", [[0, 70, 1, 0, 33, 200], [0, 3, 40, 0, 2, 9, 70], [5, 1100]])
+def test_frames_do_not_mix(sizes):
     rng = np.random.default_rng(5)
-    sizes = [0, 70, 1, 0, 33, 200]
     scenes = [scene(rng, size, 3, 3.0) for size in sizes]
     together = dbscan(
         np.concatenate([boxes for boxes, _ in scenes]),
@@ -78,6 +83,14 @@ def test_frames_do_not_mix():
         expected += np.where(labels == NOISE, NOISE, labels + clusters).tolist()
         clusters += labels.max(initial=-1) + 1
     assert together.tolist() == expected
+
+
+def test_an_iou_is_compared_as_its_distance_is():
+    for eps in (0.0, 1e-3, 0.15, 0.2, np.float32(0.3), 0.5, 0.99, 1.0):
+        least = least_iou(eps)
+        assert np.float32(1) - least <= np.float32(eps)
+        below = np.nextafter(least, np.float32(-1))
+        assert least == 0 or np.float32(1) - below > np.float32(eps)
 
 
 def by_definition(boxes, weights, eps, min_weight):
