@@ -14,6 +14,7 @@ import torch
 from detectnet_v2 import spec_pb2
 from detectnet_v2.dataset import Sample
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.whole_file import whole_file
 
 _LOG = logging.getLogger(__name__)
 # Raised whenever a change to this package makes an older state continue differently.
@@ -69,15 +70,11 @@ class CheckpointFolder:
         self._digest = digest
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state by ``state``, whole or not at all."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / _FILE
-        part = path.with_name(f"{_FILE}.part")
-        with part.open("wb") as stream:
+        """Replace the saved state by ``state``, whole or not at all; DetectNetError on failure."""
+        with whole_file(self._directory / _FILE) as part, part.open("wb") as stream:
             torch.save({"digest": self._digest, "state": state}, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(path)
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, or None when there is none that this training can continue."""

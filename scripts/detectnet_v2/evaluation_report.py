@@ -1,7 +1,6 @@
 """What an evaluation tells: the text that is printed, and its result files."""
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from detectnet_v2.dataset import Sample
 from detectnet_v2.metrics import Evaluation
 from detectnet_v2.postprocess import Detections
+from detectnet_v2.whole_file import whole_file, write_json
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ def write_results(folder: Path, result: Result, samples: Sequence[Sample]) -> No
 
     Images are named as in the tfrecords, with the extension of their file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     curves = [
         (name, *(f"{value:.6g}" for value in point))
         for name, curve in result.evaluation.curves.items()
@@ -112,7 +111,7 @@ def write_results(folder: Path, result: Result, samples: Sequence[Sample]) -> No
     _write_csv(
         folder / "detections.csv", ("image", "class", "x1", "y1", "x2", "y2", "confidence"), rows
     )
-    _write_text(folder / "metrics.json", json.dumps(metrics(result, len(samples)), indent=2) + "\n")
+    write_json(folder / "metrics.json", metrics(result, len(samples)))
 
 
 def metrics(result: Result, images: int) -> dict:
@@ -136,15 +135,7 @@ def metrics(result: Result, images: int) -> dict:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    part.replace(path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

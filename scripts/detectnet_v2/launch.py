@@ -39,10 +39,13 @@ def launch(args: argparse.Namespace, processes: int, status: StatusLog) -> None:
     """
     import torch  # noqa: PLC0415
 
-    if torch.cuda.is_available() and torch.cuda.device_count() < processes:
-        raise DetectNetError(
-            f"--gpus {processes}: there are only {torch.cuda.device_count()} GPUs here"
-        )
+    gpus: list[str] = []
+    if torch.cuda.is_available():
+        if torch.cuda.device_count() < processes:
+            raise DetectNetError(
+                f"--gpus {processes}: there are only {torch.cuda.device_count()} GPUs here"
+            )
+        gpus = visible_gpus(torch.cuda.device_count())
     context = torch.multiprocessing.get_context("spawn")
     reports = context.SimpleQueue()
     with (
@@ -51,7 +54,7 @@ def launch(args: argparse.Namespace, processes: int, status: StatusLog) -> None:
     ):
         store = f"file://{folder}/store"
         workers = [
-            context.Process(target=_work, args=(args, rank, processes, store, reports))
+            context.Process(target=_work, args=(args, rank, processes, store, gpus, reports))
             for rank in range(processes)
         ]
         try:
@@ -73,9 +76,25 @@ def launch(args: argparse.Namespace, processes: int, status: StatusLog) -> None:
             status.graphical, status.kpi = content
 
 
-def _work(args: argparse.Namespace, rank: int, processes: int, store: str, reports: Any) -> None:
+def visible_gpus(count: int) -> list[str]:
+    """Names of the GPUs that CUDA shows here, for CUDA_VISIBLE_DEVICES of a process with one."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
+
+
+def _work(
+    args: argparse.Namespace,
+    rank: int,
+    processes: int,
+    store: str,
+    gpus: list[str],
+    reports: Any,
+) -> None:
     """One process of several; what stops it is put into ``reports`` as (kind, text)."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if gpus:
+        # Before CUDA starts: no thread can then take memory of another process's GPU by mistake.
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[rank]
     import torch  # noqa: PLC0415
 
     from detectnet_v2.cli import LOG_FORMAT  # noqa: PLC0415 - the module imports this one

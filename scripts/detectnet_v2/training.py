@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 # However long an epoch is, a kill costs at most about this much.
 _CHECKPOINT_SECONDS = 300.0
 _DEFAULT_CHECKPOINT_INTERVAL = 10
-_DEFAULT_SCALAR_STEPS = 10
+_DEFAULT_SCALARS_PER_EPOCH = 10
 # Reading a value of a GPU waits for it, so there a step's result is looked at one step late.
 _LAG = {"cpu": 0, "cuda": 1}
 
@@ -202,7 +202,11 @@ class _Training:
                 epochs=self._config.num_epochs,
                 images_per_step=self._config.batch_size_per_gpu * self._run.processes,
                 work=self._curriculum.work(),
-                scalar_steps=visualizer.scalar_logging_frequency or _DEFAULT_SCALAR_STEPS,
+                scalar_steps=max(
+                    self._order.steps
+                    // (visualizer.scalar_logging_frequency or _DEFAULT_SCALARS_PER_EPOCH),
+                    1,
+                ),
             )
         work = self._order.batches(self._trainer.step, self._total_steps)
         try:
@@ -303,7 +307,9 @@ class _Training:
             )
         self._epoch = _Epoch()
         interval = self._config.checkpoint_interval or _DEFAULT_CHECKPOINT_INTERVAL
-        is_last = epoch == self._config.num_epochs
+        is_last = epoch == self._config.num_epochs or self._trainer.schedule.finished(
+            self._trainer.step
+        )
         if self._leads and (epoch % interval == 0 or is_last):
             with self._trainer.evaluated_model() as model:
                 save_model(model, self._run.epoch_path(epoch))

@@ -9,11 +9,12 @@ import time
 
 import pytest
 import torch
-from detectnet_v2 import cli, trainer, training
+from detectnet_v2 import cli, trainer, training, training_log
 from detectnet_v2 import train as task
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import load_model, save_model
 from detectnet_v2.spec import load_experiment
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from .training_runs import (
     CLASSES,
@@ -28,9 +29,12 @@ from .training_runs import (
 )
 
 
-def test_training_learns_and_leaves_its_results(spec, tmp_path):
+def test_training_learns_and_leaves_its_results(spec, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(training_log, "_LINE_SECONDS", 0.0)
     results = tmp_path / "results"
-    assert train(spec(epochs=8), results) == 0
+    path = spec(epochs=8, training="visualizer { scalar_logging_frequency: 2 }")
+    assert train(path, results) == 0
+    assert re.search(r"epoch 3/8 loss \S+ step 10/32 \S+ images/s ETA \d", capfd.readouterr().err)
     rows = table(results)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
@@ -45,7 +49,11 @@ def test_training_learns_and_leaves_its_results(spec, tmp_path):
     assert lines[4]["kpi"]["mean average precision"] == pytest.approx(
         float(rows[3]["mAP"]), abs=1e-3
     )
-    assert list((results / "events").iterdir())
+    events = EventAccumulator(str(results / "events")).Reload()
+    # Two of the four steps of an epoch.
+    assert [event.step for event in events.Scalars("loss")] == list(range(0, 32, 2))
+    measured = [event.value for event in events.Scalars("validation/mAP")]
+    assert measured == pytest.approx([float(row["mAP"]) for row in rows if row["mAP"]], abs=1e-3)
     assert "batch_size_per_gpu: 4" in (results / "experiment_spec.txt").read_text()
     assert not (results / "checkpoints").exists()
     assert not list(results.rglob("*.part"))

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 import torch
-from detectnet_v2 import cli
+from detectnet_v2 import cli, launch
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import save_model
 
@@ -83,6 +83,13 @@ def run_two(spec, results, environment, timeout=300):
         text=True,
         timeout=timeout,
     )
+
+
+def test_each_process_gets_a_gpu_of_those_that_are_shown(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert launch.visible_gpus(3) == ["0", "1", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8")
+    assert launch.visible_gpus(2) == ["5", "GPU-8"]
 
 
 def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(spec, tmp_path, patched):
