@@ -16,14 +16,16 @@ rule export_model:
         container_image()
     params:
         runner=runner("export"),
+        tee=logged,
         command=command("export"),
         code=task_code("export"),
         options=TOOLKIT.tasks["export"].options.format(opset=export_opset()),
         note=opset_note(),
     shell:
         "echo {params.note:q} > {log:q} && rm -f {output.onnx:q} &&"
+        " {params.tee} --append {log:q}"
         " {params.runner}{params.command} -m {input.model:q} -e {input.spec:q}"
-        " -o {output.onnx:q} {params.options} 2>&1 | tee -a {log:q}"
+        " -o {output.onnx:q} {params.options}"
 
 
 rule codec:

@@ -118,10 +118,12 @@ if TOOLKIT.export_suffix == ".etlt":
             gpu=1,
         params:
             runner=runner("export"),
+            tee=logged,
             command=command("export"),
             code=task_code("export"),
             classes=CLASSES,
         shell:
             "rm -f {output.etlt:q} &&"
-            " {params.runner}{params.command} -m {input.model:q} -o {output.etlt:q}"
-            " 2>&1 | tee {log:q} && printf '%s\\n' {params.classes:q} > {output.labels:q}"
+            " {params.tee} {log:q} {params.runner}{params.command}"
+            " -m {input.model:q} -o {output.etlt:q}"
+            " && printf '%s\\n' {params.classes:q} > {output.labels:q}"

@@ -16,6 +16,7 @@ rule prune:
         gpu=0 if TOOLKIT.is_native else 1,
     params:
         runner=runner("prune"),
+        tee=logged,
         command=command("prune"),
         code=task_code("prune"),
         settings=prune_flags(),
@@ -23,9 +24,9 @@ rule prune:
         results=results_flag("prune"),
         printed=printed_file,
     shell:
-        "{params.runner}{params.command} -m {input.model:q} -o {output.model:q}"
+        "{params.tee} {params.printed} {log:q} {params.runner}{params.command}"
+        " -m {input.model:q} -o {output.model:q}"
         " {params.amount} {params.settings} {params.results}"
-        " 2>&1 | tee {log:q} {params.printed}"
 
 
 rule retrain_spec:
@@ -65,6 +66,7 @@ use rule train as retrain with:
         "<benchmarks>/retrain/{threshold}.tsv"
     params:
         runner=runner("train"),
+        tee=logged,
         command=command("train"),
         code=task_code("train"),
         gpus=RETRAIN["gpus"],

@@ -26,6 +26,16 @@ def runner(task):
     )
 
 
+def logged(wildcards, output):
+    """What stands before a program whose output goes to the terminal and to the log.
+
+    It takes `output` and so is not compared, as `runner`.
+    """
+    if container_image():
+        return f"bash {shlex.quote(template('scripts/tee.sh'))}"
+    return "python -m detectnet_v2.tee"
+
+
 def container_image():
     """The image that Snakemake enters for a toolkit's program, if it is to do that."""
     return container.image_of(TOOLKIT, RUNNER)
@@ -53,8 +63,8 @@ def results_flag(task):
 
 
 def printed_file(wildcards, output):
-    """Where what a task prints goes besides the log, for tee; nowhere with the native toolkit."""
-    return shlex.quote(output.text) if "text" in output.keys() else ""
+    """The flag that takes what a task prints elsewhere besides the log; none with the native toolkit."""
+    return f"--also {shlex.quote(output.text)}" if "text" in output.keys() else ""
 
 
 def toolkit_ready():

@@ -57,15 +57,15 @@ rule train:
         mem_mb=training_memory_mb(TRAIN),
     params:
         runner=runner("train"),
+        tee=logged,
         command=command("train"),
         code=task_code("train"),
         gpus=TRAIN["gpus"],
         folder=lambda wc, output: str(Path(output.model).parents[1]),
         name=Path(MODEL).stem,
     shell:
-        "OMP_NUM_THREADS={threads} {params.runner}{params.command}"
+        "OMP_NUM_THREADS={threads} {params.tee} {log:q} {params.runner}{params.command}"
         " -e {input.spec:q} -r {params.folder:q} -n {params.name} --gpus {params.gpus}"
-        " 2>&1 | tee {log:q}"
 
 
 rule evaluate_spec:
@@ -109,10 +109,11 @@ rule evaluate:
         mem_mb=training_memory_mb(TRAIN),
     params:
         runner=runner("evaluate"),
+        tee=logged,
         command=command("evaluate"),
         code=task_code("evaluate"),
         results=results_flag("evaluate"),
         printed=printed_file,
     shell:
-        "OMP_NUM_THREADS={threads} {params.runner}{params.command}"
-        " -e {input.spec:q} -m {input.model:q} {params.results} 2>&1 | tee {log:q} {params.printed}"
+        "OMP_NUM_THREADS={threads} {params.tee} {params.printed} {log:q}"
+        " {params.runner}{params.command} -e {input.spec:q} -m {input.model:q} {params.results}"

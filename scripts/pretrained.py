@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from detectnet_v2.progress import draws_bars
 from tqdm import tqdm
 
 CHUNK = 1 << 20
@@ -97,7 +98,7 @@ def _receive(url: str, part: Path, title: str) -> bool:
                 unit="B",
                 unit_scale=True,
                 desc=title,
-                disable=not sys.stderr.isatty(),
+                disable=not draws_bars(),
             ) as bar,
         ):
             while chunk := response.read(CHUNK):

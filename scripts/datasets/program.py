@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from detectnet_v2.progress import draws_bars
 from tqdm import tqdm
 
 from datasets.errors import DatasetError
@@ -51,7 +52,7 @@ class Log:
             self._file.close()
 
     def _shows_bar(self) -> bool:
-        return self._echo and sys.stderr.isatty()
+        return self._echo and draws_bars()
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         """Pass `items` on, with a bar on a terminal and a line every so often in the log file."""

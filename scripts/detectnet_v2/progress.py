@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a line every so often in a log."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,11 @@ SECONDS_BETWEEN_LINES = 10.0
 T = TypeVar("T")
 
 
+def draws_bars() -> bool:
+    """Whether stderr is a terminal, and TQDM_DISABLE does not ask for lines there too."""
+    return sys.stderr.isatty() and not os.environ.get("TQDM_DISABLE")
+
+
 def progress(items: Iterable[T], total: int, what: str, logger: logging.Logger) -> Iterator[T]:
     """Yield the items; show how many of `total` are done; 0 for a number that is not known.
 
@@ -20,7 +26,7 @@ def progress(items: Iterable[T], total: int, what: str, logger: logging.Logger) 
         what: the items' name in the plural, e.g. "images".
         logger: gets the lines when stderr is no terminal.
     """
-    if sys.stderr.isatty():
+    if draws_bars():
         yield from tqdm(items, total=total or None, unit=what)
         return
     started = shown = time.monotonic()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from detectnet_v2.progress import draws_bars
 from detectnet_v2.status import StatusLog
 from detectnet_v2.validation import Validation
 
@@ -154,7 +155,7 @@ class Progress:
         self._first = first_step
         self._started = self._printed = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if draws_bars():
             self._bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05)
 
     def update(self, step: int, epoch: int, epochs: int, loss: float) -> None:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from detectnet_v2.progress import draws_bars
+from tqdm import tqdm
+
 from jetson.cases import Case
 from jetson.errors import ConnectionLost, JetsonError
 from jetson.preflight import Probe
@@ -143,6 +146,14 @@ def _start(session: Session, run_id: str, request: str, driver: str) -> None:
 
 def _follow(session: Session, run_id: str, poll_s: float) -> tuple[dict[str, str], str | None]:
     """Look at the run until it ended; return its last state, and why if it ended too early."""
+    # How long an engine takes to build is not known before: a line with a clock, and no bar.
+    with tqdm(bar_format="{desc}", leave=False, disable=not draws_bars()) as line:
+        return _until_ended(session, run_id, poll_s, line)
+
+
+def _until_ended(
+    session: Session, run_id: str, poll_s: float, line: tqdm
+) -> tuple[dict[str, str], str | None]:
     name = session.remote.name
     boot_id, was_running = None, False
     begun = time.monotonic()
@@ -167,6 +178,7 @@ def _follow(session: Session, run_id: str, poll_s: float) -> tuple[dict[str, str
             if state.get("state") in _ENDED:
                 return state, None
             return state, _vanished(name, run_id, state)
+        line.set_description_str(_course(name, state))
         reported = _report(name, state, reported)
         time.sleep(poll_s)
 
@@ -183,14 +195,23 @@ def _vanished(name: str, run_id: str, state: dict[str, str]) -> str:
 
 def _report(name: str, state: dict[str, str], reported: tuple[str, float]) -> tuple[str, float]:
     """Log a new phase at once and an old one every so often."""
-    phase = f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'preparing')}"
+    phase = _phase(state)
     if phase == reported[0] and time.monotonic() - reported[1] < REPORT_EVERY_S:
         return reported
+    log.info("%s", _course(name, state))
+    return phase, time.monotonic()
+
+
+def _phase(state: dict[str, str]) -> str:
+    return f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'preparing')}"
+
+
+def _course(name: str, state: dict[str, str]) -> str:
+    """What the device does, for how long, and the last frames per second."""
     since = state.get("since", "")
     took = int(state["uptime"]) - int(since) if since.isdigit() else 0
     figures = state.get("perf", "").strip()
-    log.info("%s: %s, %d s%s", name, phase, took, f", {figures}" if figures else "")
-    return phase, time.monotonic()
+    return f"{name}: {_phase(state)}, {took} s{f', {figures}' if figures else ''}"
 
 
 def _fetch(session: Session, run: str, folder: Path, cases: Sequence[Case]) -> None:

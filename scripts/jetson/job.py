@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from deepstream.errors import DeepStreamError
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from jetson.errors import JetsonError
 
@@ -19,7 +20,8 @@ def reported(log_files: Iterable[str]) -> Iterator[None]:
     for handler in handlers:
         log.addHandler(handler)
     try:
-        yield
+        with logging_redirect_tqdm([log]):
+            yield
     except (JetsonError, DeepStreamError) as error:
         log.error("%s", error)
         sys.exit(1)

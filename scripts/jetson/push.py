@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import paramiko
+from detectnet_v2.progress import draws_bars
 from tqdm import tqdm
 
 from jetson.errors import JetsonError, RemoteScriptError
@@ -229,7 +230,7 @@ class _Progress:
     def __init__(self, name: str, total: int) -> None:
         self.name, self.total, self.done = name, total, 0
         self.begun = self.reported = time.monotonic()
-        self.bar = tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None)
+        self.bar = tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=not draws_bars())
 
     def __enter__(self) -> "_Progress":
         log.info("%s: sending %.1f MB", self.name, self.total / 2**20)

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
+from detectnet_v2.progress import draws_bars
 from tqdm import tqdm
 
 from scenes.errors import ScenesError
@@ -127,7 +128,7 @@ def _draw_all(pictures: list[Picture], root: Path, processes: int) -> Iterator[t
 
 
 def _report(results: Iterable, total: int) -> Iterator:
-    if sys.stderr.isatty():
+    if draws_bars():
         yield from tqdm(results, total=total, unit="picture", desc="drawing")
         return
     told = time.monotonic()
