@@ -36,3 +36,15 @@ rule report:
 rule check_labels:
     input:
         targets("check_labels"),
+
+
+rule watch:
+    log:
+        "<logs>/watch.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        results=lambda wc: config["results_dir"],
+    script:
+        "../scripts/watch.py"
