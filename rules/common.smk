@@ -523,7 +523,10 @@ def stage_outputs():
             for run in RUNS
             for s in SUBSETS
         ],
-        "choose_model": ["<results>/chosen/choice.json"],
+        "choose_model": [
+            "<results>/chosen/choice.json",
+            "<results>/chosen/inference_spec.txt",
+        ],
         "export": [
             f"<results>/export/{m}/model{TOOLKIT.export_suffix}" for m in models
         ],

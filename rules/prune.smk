@@ -97,3 +97,27 @@ rule choose_model:
         max_map_drop=config["prune"]["max_map_drop"],
     script:
         "../scripts/choose_model.py"
+
+
+rule inference_spec:
+    input:
+        choice="<results>/chosen/choice.json",
+        model=f"<results>/chosen/{MODEL}",
+        curves=[
+            f"<results>/{run}/evaluation/fold0/precision_recall.csv" for run in RUNS
+        ],
+        template=template("specs/inference.txt"),
+        conversion=CONVERSION,
+    output:
+        "<results>/chosen/inference_spec.txt",
+    log:
+        "<logs>/inference_spec.log",
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        runs=RUNS,
+        classes=CLASSES,
+        network=network(),
+        evaluation=evaluation_settings(TRAIN),
+    script:
+        "../scripts/inference_spec.py"
