@@ -67,7 +67,8 @@ def _keys(
         merged: dict[str, Any] = {}
         for part in (declared, *declared.get("allOf", [])):
             reference = part.get("$ref", "").rsplit("/", 1)[-1]
-            merged = {**merged, **(root["$defs"][reference] if reference else {}), **part}
+            merged = _overlaid(merged, root["$defs"][reference] if reference else {})
+            merged = _overlaid(merged, part)
         name = f"{prefix}{key}"
         given = value.get(key) if isinstance(value, dict) else None
         below = merged.get("properties")
@@ -83,6 +84,18 @@ def _keys(
         if is_map:
             found += _keys(named, root, None, f"{name}.<name>.")
     return found
+
+
+def _overlaid(schema: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Both schemas, the second one's words before the first one's; of properties, all of both."""
+    result = {**schema, **other}
+    both = schema.get("properties", {}), other.get("properties", {})
+    if all(both):
+        names = [*both[0], *(name for name in both[1] if name not in both[0])]
+        result["properties"] = {
+            name: _overlaid(both[0].get(name, {}), both[1].get(name, {})) for name in names
+        }
+    return result
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -53,6 +53,36 @@ def test_table_names_nested_keys_with_their_values():
     assert "| `train.epochs` | integer, at least 1 | `3` | passes |" in table
 
 
+def test_table_has_all_keys_of_a_section_that_two_schemas_describe():
+    schema = {
+        "$defs": {
+            "training": {
+                "type": "object",
+                "properties": {
+                    "epochs": {"type": "integer", "description": "passes"},
+                    "rate": {"type": "object", "properties": {"max": {"type": "number"}}},
+                },
+            }
+        },
+        "properties": {
+            "train": {
+                "description": "training",
+                "allOf": [
+                    {"$ref": "#/$defs/training"},
+                    {"properties": {"rate": {"required": ["max"]}}},
+                ],
+            }
+        },
+    }
+    lines = config_table(schema, {"train": {"epochs": 3, "rate": {"max": 0.5}}}).splitlines()[2:]
+    assert lines == [
+        "| `train` | section |  | training |",
+        "| `train.epochs` | integer | `3` | passes |",
+        "| `train.rate` | section |  |  |",
+        "| `train.rate.max` | number | `0.5` |  |",
+    ]
+
+
 def test_document_without_marks_is_refused():
     with pytest.raises(ValueError, match="no <!-- rule graph -->"):
         replaced("text", "rule graph", "block")
