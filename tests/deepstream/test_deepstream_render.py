@@ -78,7 +78,8 @@ def test_values_come_back_as_they_were_meant(texts, name, version, tmp_path, syn
     app = appconfig.load(tmp_path / "app.txt")
     assert [source.location for source in app.sources] == [str(tmp_path / "clip.mp4")] * 2
     assert (app.mux.width, app.mux.height, app.mux.batch_size) == (1280, 720, 2)
-    assert (app.sinks[0].type, app.sinks[0].sync, app.osd, app.tiler) == (1, False, None, None)
+    assert [(s.type, s.sync, s.source_id) for s in app.sinks] == [(1, False, 0), (1, False, 1)]
+    assert (app.osd, app.tiler) == (None, None)
     assert app.file_loop and app.perf_interval_s == 5
     film = appconfig.load(tmp_path / "app_video.txt")
     assert (film.sinks[0].output_file, film.kitti_dir) == ("video.mp4", tmp_path / "kitti")

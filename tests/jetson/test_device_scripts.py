@@ -36,3 +36,14 @@ def test_no_bashisms(name):
 
 def test_facts_pass_over_noise():
     assert facts("Welcome\n@a\tb c\n@no tab\n@d\t\nnot@e\tf\n") == {"a": "b c", "d": ""}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_finds_nothing(name):
+    if shutil.which("shellcheck") is None:
+        pytest.skip("needs shellcheck")
+    text = "#!/bin/sh\n" + device_script(*dict.fromkeys(("common", "engines", name)))
+    # 2088: a tilde is matched, not expanded; 2154: the request that the driver reads assigns them.
+    command = ["shellcheck", "--shell=dash", "--severity=warning", "--exclude=2088,2154", "-"]
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -295,7 +295,7 @@ if ! set_power; then
     exit 1
 fi
 number=0
-outcome_of_run=done
+outcome_of_run='done'
 for case in $cases; do
     number=$((number + 1))
     eval "config=\$app_$number models=\$models_$number engine=\$engine_$number"
