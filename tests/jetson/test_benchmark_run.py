@@ -162,7 +162,6 @@ def test_every_failure_is_a_line_and_the_good_case_is_measured(bench, caplog):
     assert (bench.logs / "a-gpu/build.log").exists()
 
 
-@pytest.mark.slow
 def test_connection_that_breaks_loses_nothing(bench, board, proxy):
     bench.push(chosen_gpu="")
     before = proxy.connections
@@ -211,7 +210,6 @@ def test_two_benchmarks_at_once(bench, board, rendered, tmp_path):
             runner.join()
 
 
-@pytest.mark.slow
 def test_reboot_in_the_middle(bench, board):
     bench.push(chosen_gpu="")
     bench.when("phase=measure", board.reboot)
@@ -224,7 +222,6 @@ def test_reboot_in_the_middle(bench, board):
     assert not (board.root / "power.restore").exists()
 
 
-@pytest.mark.slow
 def test_power_settings_are_put_back_after_a_failure_too(bench, board):
     bench.push(chosen_gpu="build-fails")
     bench.failure(nvpmodel=0, jetson_clocks=True)
@@ -326,7 +323,6 @@ def test_an_engine_built_by_hand_is_used(bench, board, dated):
     assert kept.read_text() == "built by hand"
 
 
-@pytest.mark.slow
 def test_the_next_run_measures_what_failed_and_nothing_else(bench, board):
     bench.push(chosen_gpu="", unpruned_gpu="crashes")
     assert "unpruned-gpu: deepstream-app failed (signal 11)" in bench.failure(duration_s=3)

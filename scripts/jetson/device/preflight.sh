@@ -16,7 +16,7 @@ app=$(command -v deepstream-app)
 emit deepstream_app "$app"
 emit deepstream_elsewhere "$(ls -d "$system"/opt/nvidia/deepstream/deepstream*/bin/deepstream-app 2>/dev/null | tail -n 1)"
 if [ -n "$app" ]; then
-    versions=$(timeout 30 deepstream-app --version-all 2>&1 </dev/null)
+    versions=$(timeout 100 deepstream-app --version-all 2>&1 </dev/null)
     emit versions "$versions"
 fi
 emit tensorrt_package "$(dpkg-query -W -f '${Version} ' 'libnvinfer[0-9]*' 2>/dev/null)"
@@ -37,7 +37,7 @@ emit memory_total_kb "$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' "$system/proc/m
 
 [ -r "$clip" ] && emit clip yes || emit clip no
 missing=
-for tool in awk df find flock mkfifo nohup setsid sha256sum timeout; do
+for tool in awk df find flock mkfifo nohup setsid sha256sum stat timeout xargs; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
 emit missing_tools "$missing"
