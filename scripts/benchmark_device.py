@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("jetson")
 
+# A clock that is fixed still reads a little differently from second to second.
+CLOCK_TOLERANCE = 0.05
 MEASURED_WITH = ("nvpmodel", "jetson_clocks", "warm_up_s", "duration_s", "clip")
 
 
@@ -132,6 +134,19 @@ def _warn(name: str, case: Mapping[str, Any]) -> None:
     """Say what makes a figure worth less than it looks."""
     label = f"{name}: {case['case']}"
     build = case["engine_build"]
+    stats = case["tegrastats"] or {}
+    if not stats:
+        log.warning(
+            "%s: tegrastats printed nothing, so power, loads and clocks are not known", label
+        )
+    clock = stats.get("gpu_mhz")
+    if clock and clock["lowest"] < (1 - CLOCK_TOLERANCE) * clock["highest"]:
+        log.warning(
+            "%s: the GPU's clock went from %d to %d MHz; fix it with jetson_clocks: true",
+            label,
+            clock["lowest"],
+            clock["highest"],
+        )
     if case["throttled_by"]:
         log.warning("%s: the board was throttled by %s", label, ", ".join(case["throttled_by"]))
     if build["rebuilt"]:

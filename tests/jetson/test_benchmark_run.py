@@ -357,3 +357,23 @@ def test_a_reboot_keeps_what_was_measured_before_it(bench, board):
     assert "not measured: unpruned-gpu; the figures of chosen-gpu are kept in" in second
     assert not list((board.root / "benchmarks").iterdir())
     assert len(bench.run(duration_s=2)["cases"]) == 2
+
+
+@pytest.mark.slow
+def test_what_makes_a_figure_doubtful_is_told(bench, board, caplog):
+    lines = "".join(f"echo 'RAM 1/2MB GR3D_FREQ 99%@{clock} GPU@33C'; " for clock in (921, 614))
+    board.install("tegrastats", f"#!/bin/sh\nwhile :; do {lines} sleep 0.2; done\n")
+    device = board.system / "sys/class/thermal/cooling_device0"
+    device.mkdir(parents=True)
+    (device / "type").write_text("gpu-balanced\n")
+    (device / "cur_state").write_text("2\n")
+    bench.push(chosen_gpu="")
+    found = bench.run(duration_s=1)["cases"][0]
+    assert found["throttled_by"] == ["cooling:cooling_device0:gpu-balanced"]
+    assert "the board was throttled by cooling:cooling_device0:gpu-balanced" in caplog.text
+    assert (
+        "the GPU's clock went from 614 to 921 MHz; fix it with jetson_clocks: true" in caplog.text
+    )
+    board.install("tegrastats", "#!/bin/sh\nexit 1\n")
+    bench.run(duration_s=2)
+    assert "tegrastats printed nothing" in caplog.text
