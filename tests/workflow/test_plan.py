@@ -175,3 +175,11 @@ def test_what_a_board_lacks_is_refused_in_one_line(fresh_checkout, snakemake, se
     assert done.stderr.count(line) == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
+
+
+def test_only_a_deployment_asks_a_device(fresh_checkout, plan):
+    asking = {"check_device", "push", "benchmark_device"}
+    assert asking <= rules_of(plan(fresh_checkout, "deploy_nano"))
+    # `all` comprises the report.
+    assert not asking & rules_of(plan(fresh_checkout, ALL))
+    assert not (fresh_checkout / "results/deployed").exists()
