@@ -43,7 +43,7 @@ for dataset in config["datasets"].values():
 ALL_CORES = os.cpu_count() or 1
 # A logger plugin (--logger) draws on the terminal itself: jobs then write lines instead of bars.
 if workflow.logger_manager.settings.log_handler_settings:
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ.update(TQDM_DISABLE="1")
 # Specs name paths relative to the working directory; every DetectNet_v2 resolves them against this.
 os.environ.update(DATA_BASE_PATH=os.getcwd())
 CLASSES = config["classes"]
