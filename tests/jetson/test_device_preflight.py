@@ -32,6 +32,7 @@ def test_ready(board, tmp_path):
     assert (found["l4t"], found["deepstream"], found["cuda"]) == ("32.7.6", "6.0.1", "10.2")
     assert found["tensorrt"].startswith("8.2")
     assert found["memory_mb"] == 3964
+    assert not board.root.exists()
 
 
 def test_one_round_trip(board):

@@ -21,12 +21,15 @@ if [ -n "$app" ]; then
 fi
 emit tensorrt_package "$(dpkg-query -W -f '${Version} ' 'libnvinfer[0-9]*' 2>/dev/null)"
 
+if [ -d "$root" ]; then made=no; else made=yes; fi
 if mkdir -p "$root" 2>/dev/null && : >"$root/.writable" 2>/dev/null; then
     rm -f "$root/.writable"
     emit writable yes
 else
     emit writable no
 fi
+# A look leaves nothing behind.
+[ "$made" = no ] || rmdir "$root" 2>/dev/null
 near=$root
 while [ ! -d "$near" ]; do
     near=$(dirname "$near")
