@@ -75,12 +75,12 @@ class Workflow:
         )
         (folder / "Snakefile").write_text(text)
 
-    def run(self, *words):
+    def run(self, *words, options=()):
         """Run Snakemake; return the process and the rules whose jobs began."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "snakemake", "-c1", "--nolock", "--latency-wait", "0"),
-                *("--resources", "jetson=1", "--", *words),
+                *("--resources", "jetson=1", *options, "--", *words),
             ],
             cwd=self.folder,
             env={**os.environ, "XDG_CACHE_HOME": str(self.folder)},
@@ -129,6 +129,10 @@ def test_a_deployment_finds_out_by_itself_what_the_device_lacks(workflow, board)
     assert done.returncode == 0, done.stderr
     assert begun == ["check_device"]
     assert (workflow.deployed / "benchmark.json").read_text() == first
+
+    done, begun = workflow.run("deploy_nano", options=("--forcerun", "benchmark_device"))
+    assert begun == ["check_device", "benchmark_device"]
+    first = (workflow.deployed / "benchmark.json").read_text()
 
     shutil.rmtree(board.root)
     done, begun = workflow.run("deploy_nano")
