@@ -21,7 +21,6 @@ from deepstream.releases import version_order
 from etlt.codec import KEY_VARIABLE
 from etlt.environment import check_start
 from etlt.errors import EtltError
-from toolkits import container
 from toolkits.table import TOOLKITS
 
 try:

@@ -130,7 +130,6 @@ rule tfrecords:
         spec="<results>/tfrecords/train_spec.txt",
         listing="<results>/kitti/train/listing.csv",
         conversion=CONVERSION,
-        ready=toolkit_ready(),
     output:
         shards("train"),
     log:
@@ -154,7 +153,6 @@ use rule tfrecords as tfrecords_val with:
         spec="<results>/tfrecords/val_spec.txt",
         listing="<results>/kitti/val/listing.csv",
         conversion=CONVERSION,
-        ready=toolkit_ready(),
     output:
         shards("val"),
     log:

@@ -4,7 +4,6 @@ rule export_model:
         model=exported_model,
         spec="<results>/evaluate/fold0_spec.txt",
         conversion=CONVERSION,
-        ready=toolkit_ready(),
     output:
         onnx="<results>/export/{model}/model.onnx",
         labels="<results>/export/{model}/labels.txt",

@@ -1,23 +1,9 @@
 # What NVIDIA's toolkits need besides: a look at the machine first, and their printed figures read.
 
 
-rule preflight_toolkit:
-    output:
-        temp("<results>/preflight/toolkit.txt"),
-    log:
-        "<logs>/preflight/toolkit.log",
-    # Before the conversion, which may take an hour.
-    priority: 100
-    localrule: True
-    conda:
-        "../envs/workflow.yaml"
-    params:
-        toolkit=config["toolkit"],
-        runner=RUNNER,
-        key_variable=KEY_VARIABLE,
-        uses_apptainer=uses_apptainer(),
-    script:
-        "../scripts/preflight_toolkit.py"
+onstart:
+    # A hook and no job: as a job it would be a reason to run for all that come after it.
+    check_toolkit()
 
 
 rule start_training:
@@ -104,7 +90,6 @@ if TOOLKIT.export_suffix == ".etlt":
         input:
             model=exported_model,
             conversion=CONVERSION,
-            ready=toolkit_ready(),
         output:
             etlt="<results>/export/{model}/model.etlt",
             labels="<results>/export/{model}/labels.txt",

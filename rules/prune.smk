@@ -2,7 +2,6 @@ rule prune:
     input:
         model=model_to_prune,
         conversion=CONVERSION,
-        ready=toolkit_ready(),
     output:
         **PRUNING_FILES,
         model=f"<results>/pruned/{{threshold}}/{MODEL}",
@@ -56,7 +55,6 @@ use rule train as retrain with:
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
         teacher=teacher_file(),
         conversion=CONVERSION,
-        ready=toolkit_ready(),
         clean=training_start("<results>/retrained/{threshold}"),
     output:
         model=f"<results>/retrained/{{threshold}}/weights/{MODEL}",

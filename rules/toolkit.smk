@@ -1,5 +1,14 @@
 """How the rules run the configured toolkit: its program, container, key and stages."""
 
+from snakemake.settings.types import ExecMode
+from toolkits import container, preflight
+
+# The rules that run the toolkit's programs.
+TOOLKIT_RULES = {
+    *("tfrecords", "tfrecords_val", "train", "retrain", "evaluate", "prune"),
+    *("export_model", "export_uff"),
+}
+
 
 def command(task):
     """The toolkit's program for a task."""
@@ -46,14 +55,6 @@ def toolkit_conda():
     return None if container_image() else "../envs/workflow.yaml"
 
 
-def uses_apptainer():
-    """Whether Snakemake was told to enter containers (--sdm apptainer)."""
-    settings = workflow.deployment_settings
-    return settings is not None and any(
-        str(method) == "apptainer" for method in settings.deployment_method
-    )
-
-
 def results_flag(task):
     """Where a task writes its reports, as its command line says it; empty where it writes none."""
     flag = TOOLKIT.tasks[task].results
@@ -67,9 +68,24 @@ def printed_file(wildcards, output):
     return f"--also {shlex.quote(output.text)}" if "text" in output.keys() else ""
 
 
-def toolkit_ready():
-    """The preflight of a toolkit that needs one, before each of its jobs; it is no reason to run."""
-    return [] if TOOLKIT.is_native else ancient("<results>/preflight/toolkit.txt")
+def check_toolkit():
+    """Stop a run that needs NVIDIA's programs with a line for each thing that is missing.
+
+    Only the process that the user started looks, and not when nothing but other rules will run.
+    """
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    if workflow.exec_mode != ExecMode.DEFAULT or planned.isdisjoint(TOOLKIT_RULES):
+        return
+    methods = {str(method) for method in workflow.deployment_settings.deployment_method}
+    found = preflight.problems(
+        TOOLKIT,
+        RUNNER,
+        key_variable=KEY_VARIABLE,
+        environment=os.environ,
+        uses_apptainer="apptainer" in methods,
+    )
+    if found:
+        sys.exit("\n".join(f"toolkit {config['toolkit']}: {line}" for line in found))
 
 
 def stage_exists(stage):

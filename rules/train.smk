@@ -39,7 +39,6 @@ rule train:
         tfrecords=shards("train"),
         start=pretrained_file(),
         conversion=CONVERSION,
-        ready=toolkit_ready(),
         clean=training_start("<results>/unpruned"),
     output:
         model=f"<results>/unpruned/weights/{MODEL}",
@@ -94,7 +93,6 @@ rule evaluate:
         model=f"<results>/{{run}}/weights/{MODEL}",
         tfrecords=first_shards(*SPLITS),
         conversion=CONVERSION,
-        ready=toolkit_ready(),
     output:
         **EVALUATION_FILES,
     log:
