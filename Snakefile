@@ -25,7 +25,9 @@ pathvars:
     benchmarks=os.path.join(config["results_dir"], "benchmarks"),
 
 
+# Hooks and no jobs: a job would be a reason to run for all that come after it.
 onstart:
+    check_toolkit(workflow.dag.needrun_jobs())
     check_etlt(workflow.dag.needrun_jobs())
 
 
@@ -50,6 +52,7 @@ if not TOOLKIT.is_native:
     include: "rules/nvidia.smk"
 
 
+include: "rules/inference.smk"
 include: "rules/export.smk"
 include: "rules/deploy.smk"
 include: "rules/report.smk"

@@ -207,6 +207,20 @@ def evaluation_settings(training):
     }
 
 
+def inference_settings():
+    """What the inference spec says of clusters: as evaluation, or the recipe's.
+
+    NVIDIA's evaluation prints no curve that a confidence could be read from.
+    """
+    if TOOLKIT.is_native:
+        return evaluation_settings(TRAIN)
+    settings = config["inference"]
+    return settings | {
+        "dbscan_eps": per_class(settings["dbscan_eps"], CLASSES),
+        "dbscan_min_samples": TOOLKIT.min_samples(settings["dbscan_min_samples"]),
+    }
+
+
 def weight_settings(training):
     """What a spec says of training: all that determines the trained weights."""
     watched = ("validation", "checkpoint_interval")

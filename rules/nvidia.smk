@@ -1,11 +1,6 @@
 # What NVIDIA's toolkits need besides: a look at the machine first, and their printed figures read.
 
 
-onstart:
-    # A hook and no job: as a job it would be a reason to run for all that come after it.
-    check_toolkit()
-
-
 rule start_training:
     input:
         spec="<results>/unpruned/train_spec.txt",

@@ -101,9 +101,11 @@ rule inference_spec:
     input:
         choice="<results>/chosen/choice.json",
         model=f"<results>/chosen/{MODEL}",
-        curves=[
-            f"<results>/{run}/evaluation/fold0/precision_recall.csv" for run in RUNS
-        ],
+        curves=(
+            [f"<results>/{run}/evaluation/fold0/precision_recall.csv" for run in RUNS]
+            if TOOLKIT.is_native
+            else []
+        ),
         template=template("specs/inference.txt"),
         conversion=CONVERSION,
     output:
@@ -116,6 +118,10 @@ rule inference_spec:
         runs=RUNS,
         classes=CLASSES,
         network=network(),
-        evaluation=evaluation_settings(TRAIN),
+        evaluation=inference_settings(),
+        confidence=(
+            None if TOOLKIT.is_native else config["inference"]["confidence_threshold"]
+        ),
+        confidence_in_clustering=TOOLKIT.confidence_in_clustering,
     script:
         "../scripts/inference_spec.py"

@@ -6,7 +6,7 @@ from toolkits import container, preflight
 # The rules that run the toolkit's programs.
 TOOLKIT_RULES = {
     *("tfrecords", "tfrecords_val", "train", "retrain", "evaluate", "prune"),
-    *("export_model", "export_uff"),
+    *("export_model", "export_uff", "inference"),
 }
 
 
@@ -68,12 +68,12 @@ def printed_file(wildcards, output):
     return f"--also {shlex.quote(output.text)}" if "text" in output.keys() else ""
 
 
-def check_toolkit():
+def check_toolkit(jobs):
     """Stop a run that needs NVIDIA's programs with a line for each thing that is missing.
 
     Only the process that the user started looks, and not when nothing but other rules will run.
     """
-    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    planned = {job.rule.name for job in jobs}
     if workflow.exec_mode != ExecMode.DEFAULT or planned.isdisjoint(TOOLKIT_RULES):
         return
     methods = {str(method) for method in workflow.deployment_settings.deployment_method}

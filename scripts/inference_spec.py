@@ -41,18 +41,36 @@ def write_spec(
     network: Mapping[str, int],
     evaluation: Mapping[str, Any],
     confidences: Mapping[str, float],
+    confidence_in_clustering: bool = False,
 ) -> None:
-    """Render the spec; what is drawn is what is at least as sure as the given confidences."""
+    """Render the spec; what is drawn is what is surer than the given confidences.
+
+    `confidence_in_clustering` is TAO's dialect: dbscan_confidence_threshold in clustering_config,
+    in place of confidence_threshold beside it.
+    """
     names = list(confidences)
     classes = [
-        # The toolkit draws what is above the threshold, not what equals it.
-        {"name": name, "confidence": f"{0.999 * confidences[name]:.4g}", "color": color}
+        {
+            "name": name,
+            "confidence": f"{confidences[name]:.4g}",
+            "eps": evaluation["dbscan_eps"][name],
+            "color": color,
+        }
         for name, color in zip(names, COLORS * len(names), strict=False)
     ]
+    # NVIDIA's toolkits look there for a class that is not listed.
+    others = classes[-1] | {"name": "default", "color": (255, 255, 255)}
     source = Environment(undefined=StrictUndefined).from_string(
         template.read_text(encoding="utf-8")
     )
-    text = source.render(classes=classes, model=model, evaluation=evaluation, **network)
+    text = source.render(
+        classes=classes,
+        others=others,
+        model=model,
+        evaluation=evaluation,
+        confidence_in_clustering=confidence_in_clustering,
+        **network,
+    )
     part = output.with_name(f"{output.name}.part")
     part.write_text(text.strip() + "\n", encoding="utf-8")
     os.replace(part, output)
@@ -60,8 +78,14 @@ def write_spec(
 
 if __name__ == "__main__":
     choice = json.loads(Path(snakemake.input.choice).read_text(encoding="utf-8"))
-    curves = dict(zip(snakemake.params.runs, snakemake.input.curves, strict=True))
-    found = best_confidences(Path(curves[choice["run"]]), snakemake.params.classes)
+    given = snakemake.params.confidence
+    if given is None:
+        curves = dict(zip(snakemake.params.runs, snakemake.input.curves, strict=True))
+        best = best_confidences(Path(curves[choice["run"]]), snakemake.params.classes)
+        # The toolkit draws what is above the threshold, not what equals it.
+        found = {name: 0.999 * confidence for name, confidence in best.items()}
+    else:
+        found = dict.fromkeys(snakemake.params.classes, given)
     write_spec(
         Path(snakemake.input.template),
         Path(snakemake.output[0]),
@@ -69,6 +93,7 @@ if __name__ == "__main__":
         network=snakemake.params.network,
         evaluation=snakemake.params.evaluation,
         confidences=found,
+        confidence_in_clustering=snakemake.params.confidence_in_clustering,
     )
     said = ", ".join(f"{name} {confidence:.4g}" for name, confidence in found.items())
-    Path(snakemake.log[0]).write_text(f"confidence with the best F1: {said}\n", encoding="utf-8")
+    Path(snakemake.log[0]).write_text(f"confidence thresholds: {said}\n", encoding="utf-8")

@@ -31,6 +31,8 @@ class Toolkit:
     image: NVIDIA's container; None runs on the host.
     key: whether models are encrypted: "none", "optional" (only to read older ones) or "required".
     whole_min_samples: the spec's dbscan_min_samples is an int32, as in TAO.
+    confidence_in_clustering: inference calls its threshold dbscan_confidence_threshold, in
+        clustering_config, as in TAO; else confidence_threshold, beside it.
     whole_split: val_split, percent, of a split that stays in one piece.
     missing: stages that it cannot have, with the reason and what to do instead.
     """
@@ -41,6 +43,7 @@ class Toolkit:
     image: str | None = None
     key: str = "none"
     whole_min_samples: bool = False
+    confidence_in_clustering: bool = False
     whole_split: int = 0
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -117,6 +120,7 @@ TOOLKITS = {
         image="nvcr.io/nvidia/tao/tao-toolkit:4.0.0-tf1.15.5",
         key="required",
         whole_min_samples=True,
+        confidence_in_clustering=True,
         missing=NO_DESK,
     ),
     "tao5": Toolkit(
@@ -133,5 +137,6 @@ TOOLKITS = {
         image="nvcr.io/nvidia/tao/tao-toolkit:5.0.0-tf1.15.5",
         key="optional",
         whole_min_samples=True,
+        confidence_in_clustering=True,
     ),
 }

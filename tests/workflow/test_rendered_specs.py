@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from detectnet_v2 import spec, spec_pb2
 from google.protobuf import text_format
 from google.protobuf.message import Message
+from inference_spec import write_spec
+from toolkits.table import TOOLKITS
 
 EXPERIMENTS = (
     "unpruned/train_spec.txt",
@@ -24,6 +27,7 @@ PLACES = {
     "image_directory_path",
     "root_directory_path",
     "pretrained_model_file",
+    "model",
 }
 
 
@@ -103,6 +107,51 @@ def test_default_config_renders_the_recipes_conversion_for_tlt2(
     assert ours == flat(spec.load_dataset_export(recipe))
 
 
+@pytest.fixture
+def inference(repository, tmp_path):
+    """A function that renders the inference spec from config.yaml for a toolkit."""
+    config = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    settings = config["inference"]
+
+    def render(name):
+        toolkit = TOOLKITS[name]
+        write_spec(
+            repository / "specs/inference.txt",
+            tmp_path / "spec.txt",
+            model="model.tlt",
+            network={"width": config["image_width"], "height": config["image_height"]},
+            evaluation=settings
+            | {
+                "dbscan_eps": dict.fromkeys(config["classes"], settings["dbscan_eps"]),
+                "dbscan_min_samples": toolkit.min_samples(settings["dbscan_min_samples"]),
+            },
+            confidences=dict.fromkeys(config["classes"], settings["confidence_threshold"]),
+            confidence_in_clustering=toolkit.confidence_in_clustering,
+        )
+        return tmp_path / "spec.txt"
+
+    return render
+
+
+def test_default_config_renders_the_recipes_inference_for_tlt2(inference, repository):
+    ours = flat(spec.load_inference(inference("tlt2")))
+    recipe = repository / "tests/detectnet_v2/specs/tlt2_inference_tlt.txt"
+    theirs = flat(spec.load_inference(recipe))
+    looks = ("bbox_color", "batch_size", "overlay_linewidth")
+    assert {name: value for name, value in ours.items() if not any(x in name for x in looks)} == {
+        name: value for name, value in theirs.items() if not any(x in name for x in looks)
+    }
+
+
+def test_threshold_of_inference_is_where_the_dialect_has_it(inference):
+    text = inference("tlt2").read_text()
+    assert text.count("\n      confidence_threshold: 0.9\n") == 3
+    assert "dbscan_confidence_threshold" not in text
+    text = inference("tao5").read_text()
+    assert text.count("\n        dbscan_confidence_threshold: 0.9\n") == 3
+    assert "\n      confidence_threshold" not in text
+
+
 @pytest.mark.parametrize("toolkit", ["tlt2", "tao4", "tao5"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_values_are_in_nvidias_ranges(rendered, toolkit, name):
@@ -137,7 +186,9 @@ def nvidia(repository, monkeypatch):
 
 
 @pytest.mark.parametrize("toolkit", ["tao4", "tao5"])
-def test_nvidias_modules_parse_what_is_rendered_and_read_the_same(rendered, nvidia, toolkit):
+def test_nvidias_modules_parse_what_is_rendered_and_read_the_same(
+    rendered, inference, nvidia, toolkit
+):
     for name in EXPERIMENTS:
         text = (rendered(toolkit) / name).read_text()
         theirs = text_format.Parse(text, nvidia("experiment_pb2").Experiment())
@@ -145,6 +196,9 @@ def test_nvidias_modules_parse_what_is_rendered_and_read_the_same(rendered, nvid
         assert flat(theirs) == flat(ours)
         for entry in theirs.postprocessing_config.target_class_config.values():
             assert entry.clustering_config.dbscan_min_samples in (0, 1)
+    text = inference(toolkit).read_text()
+    theirs = text_format.Parse(text, nvidia("inference_pb2").Inference())
+    assert flat(theirs) == flat(text_format.Parse(text, spec_pb2.Inference()))
     for name in CONVERSIONS:
         text = (rendered(toolkit) / name).read_text()
         config = nvidia("dataset_export_config_pb2").DatasetExportConfig()

@@ -40,6 +40,11 @@ def parser(task):
         flags.add_argument("-n", default="model")
         flags.add_argument("--gpus", type=int, default=1)
         return flags
+    if task == "inference":
+        flags.add_argument("-e", required=True)
+        flags.add_argument("-i", required=True)
+        flags.add_argument("-o" if IS_TLT else "-r", required=True, dest="r")
+        return flags
     flags.add_argument("-m", required=True)
     if task == "evaluate" and DIALECT == "tao5":
         flags.add_argument("-r")
@@ -75,10 +80,14 @@ def checked_spec(path, scratch):
             None if IS_TLT else r"dbscan_min_samples: (\d*\.\d+)",
             "Couldn't parse integer: 0.05",
         ),
+        (
+            "dbscan_confidence_threshold" if IS_TLT else r"^ +confidence_threshold",
+            "Message type has no field of this name for the confidence threshold.",
+        ),
     ):
         if pattern and re.search(pattern, text, re.M):
             sys.exit(f"google.protobuf.text_format.ParseError: {message}")
-    for name in re.findall(r'pretrained_model_file: "(.+)"', text):
+    for name in re.findall(r'(?:pretrained_model_file|model): "(.+)"', text):
         text = text.replace(name, str(plain(name, scratch)))
     for name in re.findall(r'(?:image_directory_path|root_directory_path): "(.+)"', text):
         visible(Path(os.environ["DATA_BASE_PATH"], name))
@@ -176,6 +185,14 @@ def prune(args, scratch):
     )
 
 
+def inference(args, scratch):
+    spec = checked_spec(args.e, scratch)
+    native("inference", "-e", spec, "-i", visible(args.i), "-r", scratch / "out")
+    for name in ("images_annotated", "labels"):
+        shutil.copytree(scratch / "out" / name, Path(args.r, name), dirs_exist_ok=True)
+    print("2020-08-31 06:45:34,728 [INFO] iva.detectnet_v2.scripts.inference: Inference complete.")
+
+
 def export(args, scratch):
     output = Path(args.o)
     if output.exists():
@@ -191,7 +208,7 @@ def export(args, scratch):
     print(f"2020-08-31 06:45:34,728 [INFO] Output model: {output}")
 
 
-TASKS = {f.__name__: f for f in (dataset_convert, train, evaluate, prune, export)}
+TASKS = {f.__name__: f for f in (dataset_convert, train, evaluate, prune, inference, export)}
 
 
 def main():
