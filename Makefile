@@ -1,4 +1,5 @@
-# Each target makes .venv itself; a second call does not reinstall.
+# Each target makes .venv itself; a second call does not reinstall. TensorFlow, which test-all asks,
+# wants other versions of numpy and protobuf: it has an environment of its own.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 \
 	"$$HOME"/.pyenv/versions/3.1[1-3]*/bin/python; do \
@@ -24,6 +25,20 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@
 
+.venv/installed-slow: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
+	touch $@
+
+.venv/tao-protos/installed: envs/tao-protos.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(@D) --requirement $<
+	touch $@
+
+.venv-tensorflow/installed: tests/tensorflow/requirements.txt | .venv/installed
+	$(BIN)/python -m venv .venv-tensorflow
+	.venv-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	touch $@
+
 data/demo: | .venv/installed
 	$(BIN)/python -m scenes data/demo
 
@@ -34,10 +49,7 @@ demo: .venv/installed data/demo
 test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
-		--target .venv/tao-protos --requirement envs/tao-protos.txt
+test-all: .venv/installed-slow .venv/tao-protos/installed .venv-tensorflow/installed
 	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
 
 lint: .venv/installed
@@ -52,4 +64,4 @@ format: .venv/installed
 	$(BIN)/snakefmt Snakefile rules
 
 clean:
-	rm -rf .venv .snakemake results_demo data/demo
+	rm -rf .venv .venv-tensorflow .snakemake results_demo data/demo

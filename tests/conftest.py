@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from etlt.errors import EtltError
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The fixture of the small run of the workflow, the longest single piece of work of the tests.
 SMALL_RUN = "finished_checkout"
+TENSORFLOW = ".venv-tensorflow"
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores; this must stand before PyTorch and NumPy are loaded.
@@ -74,3 +76,23 @@ def real_codec(tmp_path_factory, repository) -> Codec:
         return Codec(make_environment(folder, repository / "envs/codec.txt").python)
     except EtltError as error:
         pytest.skip(f"NVIDIA's codec is not available: {error}")
+
+
+@pytest.fixture(scope="session")
+def tensorflow(repository) -> Callable[..., None]:
+    """A function that runs a command of tests/tensorflow/program.py in TensorFlow's environment.
+
+    That has pins of its own, so it is not this one; the test skips without it.
+    """
+    python = repository / TENSORFLOW / "bin/python"
+    if not python.exists():
+        pytest.skip(f"needs {TENSORFLOW}, which `make test-all` makes")
+
+    def run(*arguments: object) -> None:
+        program = repository / "tests/tensorflow/program.py"
+        command = [str(python), str(program), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+
+    return run

@@ -145,13 +145,15 @@ def load_pretrained(model: DetectNetV2, path: str | Path) -> PretrainedReport:
         Which layers matched; `str()` of it is a line for the log.
 
     Raises:
-        DetectNetError: for a file that cannot be read or in which no layer matches.
+        DetectNetError: for a file that cannot be read, is of another kind of network, or in which
+            no layer matches. The model is as before then.
     """
     path = Path(path)
     if path.is_file() and is_torch_file(path):
         weights = read_torchvision(path, model.architecture)
     else:
         weights = read_keras_file(path).weights
+    _check_kind(model, weights, path)
     matched, mismatched, absent = [], [], []
     names = set()
     for name, module, slots in _weighted(model):
@@ -184,6 +186,34 @@ def load_pretrained(model: DetectNetV2, path: str | Path) -> PretrainedReport:
             "pretrained_model_file to a backbone of this depth"
         )
     return report
+
+
+def _check_kind(
+    model: DetectNetV2, weights: Mapping[str, Mapping[str, np.ndarray]], path: Path
+) -> None:
+    """Refuse a network of another kind, of whose layers some would fit by chance.
+
+    TAO's templates share names, such as `block_1a_bn_1` in ResNets and VGGs. Pruning changes
+    widths alone, so a convolution with another kernel is another network's; and all ResNets have
+    the stem.
+    """
+    wanted = model.architecture.name
+    for layer in model.layers:
+        kernel = weights.get(layer.name, {}).get("kernel")
+        if layer.kind != "conv" or layer.name in HEADS or kernel is None:
+            continue
+        if kernel.shape[:2] != (layer.kernel, layer.kernel):
+            size = " x ".join(map(str, kernel.shape[:-2]))
+            raise DetectNetError(
+                f"{path} is another kind of network than {wanted}: its {layer.name} has kernels of "
+                f"{size}, not {layer.kernel} x {layer.kernel} pixels; set model_config."
+                "pretrained_model_file to a backbone of this depth"
+            )
+    if any(layer.name in weights for layer in model.layers) and "conv1" not in weights:
+        raise DetectNetError(
+            f"{path} is another kind of network than {wanted}: it has no conv1; set model_config."
+            "pretrained_model_file to a ResNet backbone"
+        )
 
 
 def _write(file: h5py.File, model: DetectNetV2) -> None:

@@ -55,6 +55,15 @@ def make_model() -> Callable[..., DetectNetV2]:
     return make
 
 
+@pytest.fixture
+def stored(make_model, tmp_path) -> tuple[DetectNetV2, Path]:
+    """A ResNet 10 for mask and no-mask, and the file it was saved to."""
+    model = make_model(10, 2, class_names=["mask", "no-mask"], input_height=32, input_width=48)
+    path = tmp_path / "model.hdf5"
+    save_model(model, path)
+    return model, path
+
+
 WIDTH, HEIGHT = 160, 96
 COLORS = {"mask": (255, 0, 0), "no-mask": (0, 255, 0)}
 

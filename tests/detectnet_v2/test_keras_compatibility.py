@@ -1,70 +1,104 @@
-"""Keras itself loads the model files, and computes the same with them."""
+"""Weights both ways: Keras loads the files of this toolkit, which loads those of Keras."""
 
-import os
-import shutil
+import json
 
+import numpy as np
 import pytest
 import torch
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.keras_config import keras_order
-from detectnet_v2.model_file import save_model
-from torch.nn import functional as F
+from detectnet_v2.model import DetectNetV2
+from detectnet_v2.model_file import load_model, load_pretrained, save_model
+
+pytestmark = pytest.mark.slow
 
 SIZE = {"input_height": 64, "input_width": 96}
+# A pruned ResNet18: stem and first convolutions alone, the others of a block together.
+PRUNED = {
+    "conv1": 24,
+    "block_1a_conv_1": 16,
+    "block_2a_conv_1": 40,
+    "block_4b_conv_1": 8,
+    **dict.fromkeys(("block_3a_conv_2", "block_3a_conv_shortcut", "block_3b_conv_2"), 72),
+}
 
 
 @pytest.fixture
-def keras():
-    # Keras on PyTorch reads the old HDF5 files as on TensorFlow, and runs channels_first on a CPU.
-    os.environ.setdefault("KERAS_BACKEND", "torch")
-    module = pytest.importorskip("keras")
-    before = module.backend.image_data_format()
-    module.backend.set_image_data_format("channels_first")
-    yield module
-    module.backend.set_image_data_format(before)
+def images(tmp_path):
+    """A batch of two, and the file that hands it to Keras."""
+    values = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "images.npy", values.numpy())
+    return values, tmp_path / "images.npy"
 
 
-def run_graph(keras, model, images):
-    """Run a loaded Keras model with the symmetric padding that TAO's patched Keras has."""
-    values = {}
-    for layer in model.layers:
-        name = layer.name
-        if isinstance(layer, keras.layers.InputLayer):
-            values[name] = images
-            continue
-        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [values[tensor._keras_history.operation.name] for tensor in inputs]
-        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size[0] > 1:
-            inputs = [F.pad(inputs[0], [layer.kernel_size[0] // 2] * 4)]
-            unpadded = keras.layers.Conv2D.from_config(layer.get_config() | {"padding": "valid"})
-            unpadded.build(inputs[0].shape)
-            unpadded.set_weights(layer.get_weights())
-            values[name] = unpadded(inputs[0])
-        else:
-            values[name] = layer(inputs if len(inputs) > 1 else inputs[0])
-    return values
+def assert_predicts(outputs, model, images):
+    """Both outputs of a model are those of an .npz, to 1e-3 at most."""
+    with torch.no_grad():
+        bbox, coverage = model(images)
+    assert bbox.std() > 0.05, "a network of constants would agree with anything"
+    assert coverage.std() > 0.01
+    np.testing.assert_allclose(outputs["output0"], bbox, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(outputs["output1"], coverage, rtol=0, atol=1e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
-        {"num_layers": 18},
-        {"num_layers": 10, "widths": {"conv1": 24, "block_2a_conv_1": 7}},
-        {"num_layers": 18, "all_projections": True},
+        pytest.param({"num_layers": 18}, id="unpruned"),
+        pytest.param({"num_layers": 18, "widths": PRUNED}, id="pruned"),
+        pytest.param({"num_layers": 10, "all_projections": True}, id="projections"),
     ],
 )
-def test_keras_loads_a_model_and_computes_the_same(keras, make_model, tmp_path, options):
+def test_keras_loads_a_model_and_computes_the_same(
+    tensorflow, make_model, tmp_path, images, options
+):
     model = make_model(num_classes=2, class_names=["mask", "no-mask"], **options, **SIZE)
     save_model(model, tmp_path / "model.hdf5")
-    # Keras 3 tells the format by the suffix.
-    shutil.copy(tmp_path / "model.hdf5", tmp_path / "model.h5")
-    loaded = keras.models.load_model(tmp_path / "model.h5", compile=False)
-    assert [layer.name for layer in loaded.layers if layer.weights] == [
-        layer.name for layer in keras_order(model.layers) if layer.kind in ("conv", "batch_norm")
-    ]
-    images = torch.rand(2, 3, 64, 96)
-    with torch.no_grad():
-        expected_bbox, expected_cov = model(images)
-        values = run_graph(keras, loaded, images)
-    torch.testing.assert_close(values["output_bbox"], expected_bbox, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(values["output_cov"], expected_cov, rtol=1e-4, atol=1e-5)
+    batch, file = images
+    tensorflow("predict", tmp_path / "model.hdf5", file, tmp_path)
+    for library in ("tf_keras", "keras"):
+        outputs = np.load(tmp_path / f"{library}.npz")
+        assert outputs["name"] == model.architecture.name
+        assert list(outputs["names"]) == [
+            layer.name
+            for layer in keras_order(model.layers)
+            if layer.kind in ("conv", "batch_norm")
+        ]
+        assert_predicts(outputs, model, batch)
+
+
+@pytest.mark.parametrize(
+    "widths", [pytest.param({}, id="unpruned"), pytest.param(PRUNED, id="pruned")]
+)
+def test_this_toolkit_loads_what_keras_saves(tensorflow, tmp_path, images, widths):
+    batch, file = images
+    tensorflow("build", json.dumps(widths), file, tmp_path)
+    model = load_model(tmp_path / "detector.hdf5", classes=["mask", "no-mask"])
+    assert model.architecture == DetectNetV2(18, 2).architecture
+    assert {name: width for name, width in model.widths.items() if name in widths} == widths
+    assert (model.input_height, model.input_width) == (64, 96)
+    assert_predicts(np.load(tmp_path / "detector.npz"), model, batch)
+
+    # NGC's backbones have no heads; theirs is a whole model or weights alone.
+    expected = np.load(tmp_path / "backbone.npz")["output0"]
+    for name in ("backbone.hdf5", "backbone.h5"):
+        fresh = DetectNetV2(18, 2, widths=widths, **SIZE)
+        report = load_pretrained(fresh, tmp_path / name)
+        assert str(report) == "42 of 42 backbone layers loaded"
+        with torch.no_grad():
+            features = fresh.eval().features(batch)
+        np.testing.assert_allclose(features, expected, rtol=0, atol=1e-3)
+    with pytest.raises(DetectNetError, match="no layer output_bbox and no output_cov"):
+        load_model(tmp_path / "backbone.hdf5")
+
+
+def test_networks_of_another_kind_are_refused(tensorflow, tmp_path):
+    tensorflow("others", tmp_path)
+    for name in ("MobileNet.h5", "ResNet50.h5"):
+        model = DetectNetV2(18, 2, **SIZE)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        for load in (load_model, lambda path, model=model: load_pretrained(model, path)):
+            with pytest.raises(DetectNetError, match=name) as caught:
+                load(tmp_path / name)
+            assert "\n" not in str(caught.value)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -1,7 +1,6 @@
 """Model files: the layout that Keras and TAO read, round trips, what is refused."""
 
 import json
-import shutil
 
 import h5py
 import numpy as np
@@ -10,18 +9,9 @@ import torch
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.keras_config import keras_order
 from detectnet_v2.model import DetectNetV2
-from detectnet_v2.model_file import load_model, load_pretrained, save_model
+from detectnet_v2.model_file import load_model, save_model
 
 SMALL = {"input_height": 32, "input_width": 48}
-
-
-@pytest.fixture
-def stored(make_model, tmp_path):
-    """A ResNet 10 for mask and no-mask, and the file it was saved to."""
-    model = make_model(10, 2, class_names=["mask", "no-mask"], **SMALL)
-    path = tmp_path / "model.hdf5"
-    save_model(model, path)
-    return model, path
 
 
 def edit(path, change):
@@ -285,12 +275,6 @@ def test_other_kinds_of_layers_are_refused(stored):
     refused(path, "is a QDQ")
 
 
-def test_backbone_without_heads_is_refused_as_a_model(stored, tmp_path):
-    _, path = stored
-    backbone = strip_heads(path, tmp_path / "backbone.hdf5")
-    refused(backbone, "no layer output_bbox and no output_cov")
-
-
 def test_weights_without_a_graph_are_refused_as_a_model(stored):
     _, path = stored
 
@@ -325,93 +309,3 @@ def test_failed_write_keeps_the_old_file(stored, monkeypatch):
         save_model(model, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-def strip_heads(source, target):
-    """Make a file like NGC's backbones: no heads, no detector's graph."""
-    shutil.copy(source, target)
-
-    def strip(file):
-        group = file["model_weights"]
-        for head in ("output_bbox", "output_cov"):
-            del group[head]
-        group.attrs["layer_names"] = group.attrs["layer_names"][:-2]
-        del file.attrs["model_config"]
-
-    edit(target, strip)
-    return target
-
-
-def test_pretrained_backbone_loads_by_name_and_heads_stay_fresh(stored, tmp_path):
-    trained, path = stored
-    backbone = strip_heads(path, tmp_path / "backbone.hdf5")
-    model = DetectNetV2(10, 4, **SMALL)
-    head = model.output_cov.weight.clone()
-    report = load_pretrained(model, backbone)
-    assert len(report.matched) == 2 * (1 + 8 + 4)
-    assert not report.mismatched and not report.absent and not report.unused
-    assert str(report) == "26 of 26 backbone layers loaded"
-    assert torch.equal(model.block_4a_conv_2.weight, trained.block_4a_conv_2.weight)
-    assert torch.equal(model.bn_conv1.running_var, trained.bn_conv1.running_var)
-    assert torch.equal(model.output_cov.weight, head)
-
-
-def test_heads_of_a_whole_model_are_not_taken_over(stored):
-    _, path = stored
-    model = DetectNetV2(10, 2, **SMALL)
-    head = model.output_bbox.weight.clone()
-    assert len(load_pretrained(model, path).matched) == 26
-    assert torch.equal(model.output_bbox.weight, head)
-
-
-def test_graph_of_a_pretrained_classifier_does_not_matter(stored):
-    trained, path = stored
-
-    def change(file):
-        text = file.attrs["model_config"]
-        file.attrs["model_config"] = text.replace('"Add"', '"GlobalAveragePooling2D"')
-
-    edit(path, change)
-    model = DetectNetV2(10, 2, **SMALL)
-    assert len(load_pretrained(model, path).matched) == 26
-    assert torch.equal(model.conv1.weight, trained.conv1.weight)
-
-
-def test_layers_of_another_shape_are_skipped_and_counted(stored):
-    trained, path = stored
-    model = DetectNetV2(10, 2, widths={"block_1a_conv_1": 8}, **SMALL)
-    fresh = model.block_1a_conv_2.weight.clone()
-    report = load_pretrained(model, path)
-    assert [name for name, *_ in report.mismatched] == [
-        "block_1a_conv_1",
-        "block_1a_bn_1",
-        "block_1a_conv_2",
-    ]
-    assert report.mismatched[0][1:] == ((64, 64, 3, 3), (8, 64, 3, 3))
-    assert "23 of 26 backbone layers loaded; 3 skipped" in str(report)
-    assert torch.equal(model.block_1a_conv_2.weight, fresh)
-    assert torch.equal(model.conv1.weight, trained.conv1.weight)
-
-
-def test_deeper_backbone_reports_what_it_lacks(stored):
-    _, path = stored
-    report = load_pretrained(DetectNetV2(18, 2, **SMALL), path)
-    assert "block_1b_conv_1" in report.absent
-    assert len(report.matched) == 26
-
-
-def test_pretrained_file_without_any_match_is_refused(stored):
-    _, path = stored
-
-    def rename(file):
-        group = file["model_weights"]
-        names = []
-        for name in group.attrs["layer_names"]:
-            group.move(name, b"other_" + name)
-            names.append(b"other_" + name)
-        group.attrs["layer_names"] = np.array(names)
-
-    edit(path, rename)
-    with pytest.raises(DetectNetError, match=r"no layer of .* fits resnet10") as caught:
-        load_pretrained(DetectNetV2(10, 2, **SMALL), path)
-    assert "\n" not in str(caught.value)
