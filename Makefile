@@ -29,7 +29,7 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,slow]"
 	touch $@
 
-.venv/tao-protos/installed: envs/tao-protos.txt .venv/installed
+.venv/tao-protos/installed: envs/tao-protos.txt | .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 		--target $(@D) --requirement $<
 	touch $@

@@ -93,6 +93,7 @@ rule choose_model:
     params:
         runs=RUNS,
         max_map_drop=config["prune"]["max_map_drop"],
+        code=code_digest("choose_model"),
     script:
         "../scripts/choose_model.py"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from datasets.program import reported
 
 
 def choose_model(
@@ -96,15 +97,15 @@ def write_choice(
 
 
 if __name__ == "__main__":
-    message = write_choice(
-        snakemake.params.runs,
-        snakemake.input.metrics,
-        snakemake.input.models,
-        snakemake.params.max_map_drop,
-        snakemake.output.choice,
-        snakemake.output.table,
-        snakemake.output.model,
-        snakemake.output.metrics,
-    )
-    Path(snakemake.log[0]).write_text(message + "\n", encoding="utf-8")
-    print(message)
+    with reported(snakemake.log[0]) as job_log:
+        message = write_choice(
+            snakemake.params.runs,
+            snakemake.input.metrics,
+            snakemake.input.models,
+            snakemake.params.max_map_drop,
+            snakemake.output.choice,
+            snakemake.output.table,
+            snakemake.output.model,
+            snakemake.output.metrics,
+        )
+        job_log(message)

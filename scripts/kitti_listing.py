@@ -1,24 +1,30 @@
 """Lists what all manifests of a split converted, and removes every other file beside it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
+from datasets import tables
 from datasets.kitti_folder import remove_orphans
+from datasets.program import reported
+
+COLUMNS = (*tables.MANIFEST, "dataset")
 
 
-def listing(manifests: list[str]) -> pd.DataFrame:
+def listing(manifests: Iterable[str | Path]) -> list[tuple[str, ...]]:
     """The rows of all manifests, sorted by name, with their dataset."""
-    tables = [
-        pd.read_csv(path, keep_default_na=False).assign(dataset=Path(path).name.split(".")[0])
+    rows = [
+        (*row.values(), Path(path).name.split(".")[0])
         for path in manifests
+        for row in tables.read(path, tables.MANIFEST)
     ]
-    return pd.concat(tables).sort_values("name").reset_index(drop=True)
+    return sorted(rows)
 
 
 if __name__ == "__main__":
-    output = Path(snakemake.output[0])
-    removed = remove_orphans(output.parent, list(snakemake.input.manifests))
-    rows = listing(list(snakemake.input.manifests))
-    text = f"{(rows['error'] == '').sum()} images, {removed} files of no manifest removed"
-    Path(snakemake.log[0]).write_text(text + "\n", encoding="utf-8")
-    rows.to_csv(output, index=False)
+    with reported(snakemake.log[0]) as job_log:
+        output = Path(snakemake.output[0])
+        removed = remove_orphans(output.parent, snakemake.input.manifests)
+        converted = listing(snakemake.input.manifests)
+        images = sum(not row[COLUMNS.index("error")] for row in converted)
+        job_log(f"{images} images, {removed} files of no manifest removed")
+        tables.write(output, COLUMNS, converted)

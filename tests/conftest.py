@@ -1,9 +1,11 @@
 """Fixtures that every area of the tests shares."""
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs real photographs in {folder}")
     return folder
+
+
+@pytest.fixture
+def short_files() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which no file can be longer than so many bytes: a write stops in its middle.
+
+    What a full disk does, without a disk.
+    """
+
+    @contextmanager
+    def limit(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture(scope="session")

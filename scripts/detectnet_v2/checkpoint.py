@@ -1,6 +1,7 @@
 """The state of an unfinished training, kept beside its results until it is finished."""
 
 import hashlib
+import io
 import logging
 import os
 import pickle
@@ -70,9 +71,16 @@ class CheckpointFolder:
         self._digest = digest
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state by ``state``, whole or not at all; DetectNetError on failure."""
+        """Replace the saved state by ``state``, whole or not at all.
+
+        Raises:
+            DetectNetError: it cannot be written.
+        """
+        # Made in memory: torch.save hides what is wrong with a disk.
+        content = io.BytesIO()
+        torch.save({"digest": self._digest, "state": state}, content)
         with whole_file(self._directory / _FILE) as part, part.open("wb") as stream:
-            torch.save({"digest": self._digest, "state": state}, stream)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())
 

@@ -22,6 +22,7 @@ from detectnet_v2.sample_modifier import SampleModifier
 from detectnet_v2.spec import load_dataset_export
 from detectnet_v2.status import StatusLog, task_status
 from detectnet_v2.tfrecord import Feature, encode_example, part_of, write_part
+from detectnet_v2.whole_file import cannot_write
 
 LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 SEED = 42
@@ -74,7 +75,7 @@ def convert(
         status: gets a line for each shard.
 
     Raises:
-        DetectNetError: images or labels are missing or damaged.
+        DetectNetError: images or labels are missing or damaged, or a file cannot be written.
     """
     status = status or StatusLog(None)
     kitti = config.kitti_config
@@ -88,10 +89,10 @@ def convert(
     partitions = _partition(kitti, generator, status)
     for partition in partitions:
         generator.shuffle(partition)
-    output.parent.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     total: Counter[bytes] = Counter()
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         for fold, shards in enumerate(_shard(partitions, kitti.num_shards)):
             in_fold: Counter[bytes] = Counter()
             for number, names in enumerate(shards):
@@ -102,6 +103,8 @@ def convert(
             total += in_fold
         for path in paths:
             part_of(path).replace(path)
+    except OSError as error:
+        raise cannot_write(paths[-1] if paths else output.parent, error) from error
     finally:
         for path in paths:
             part_of(path).unlink(missing_ok=True)

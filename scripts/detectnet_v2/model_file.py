@@ -1,5 +1,6 @@
 """Model files: Keras HDF5 as TAO 5 writes it, so that weights move between the toolkits."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,8 +79,12 @@ def save_model(model: DetectNetV2, path: str | Path) -> None:
     Raises:
         DetectNetError: when the file cannot be written.
     """
-    with whole_file(Path(path)) as part, h5py.File(part, "w") as file:
+    # Made in memory: on a full disk HDF5 fails late, more than once and with a page of messages.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         _write(file, model)
+    with whole_file(Path(path)) as part:
+        part.write_bytes(content.getbuffer())
 
 
 def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> DetectNetV2:

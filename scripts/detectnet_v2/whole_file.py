@@ -1,10 +1,13 @@
 """Output files that appear whole or not at all."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from datasets.program import REMEDIES
 
 from detectnet_v2.errors import DetectNetError
 
@@ -27,7 +30,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise DetectNetError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> DetectNetError:
+    """One line for a failed write, with a remedy where there is one."""
+    reason = os.strerror(error.errno) if error.errno else error
+    remedy = REMEDIES.get(error.errno or 0)
+    return DetectNetError(f"cannot write {path}: {reason}" + (f"; {remedy}" if remedy else ""))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -85,6 +85,7 @@ def mafa(tmp_path, photo):
 
     def make(images, size=(64, 48), **options):
         root = tmp_path / "mafa"
+        root.mkdir(exist_ok=True)
         for seed, name in enumerate(images):
             photo(root / "images" / name, size, seed)
         entries = [(name, name, np.array(rows, np.int16)) for name, rows in images.items()]
@@ -125,6 +126,7 @@ def widerface(tmp_path, photo):
 
     def make(annotated, **options):
         root = tmp_path / "wider"
+        root.mkdir(exist_ok=True)
         files, boxes, occlusions = [], [], []
         for event, images in annotated.items():
             for seed, name in enumerate(images):

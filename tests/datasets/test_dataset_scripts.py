@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -117,6 +118,94 @@ def test_the_whole_way_from_raw_data_to_kitti(script, datasets, tmp_path):
     files = sorted(path.stem for path in (tmp_path / "kitti/train/images").iterdir())
     assert files == sorted(set(names))
     assert any(name.endswith("-fddb-2002_03_a") for name in files)
+
+
+ODD_NAMES = (
+    "photo (1).jpg",
+    "photo (2).jpg",
+    "  two  blanks .jpg",
+    "día/photo (1).jpg",
+    "口罩.jpg",
+    "quote'\".jpg",
+    os.fsdecode(b"caf\xe9.jpg"),
+    os.fsdecode(b"caf\xe8.jpg"),
+    "UPPER.JPG",
+    "upper.jpg",
+)
+
+
+def test_odd_and_repeated_names_the_whole_way(script, voc, tmp_path):
+    """Blanks, parentheses, bytes that are no UTF-8, names alike: one file each, all apart."""
+    dataset = voc({name: [("mask", 1, 1, 20, 20)] for name in ODD_NAMES})
+    classes = ["mask", "no-mask"]
+    script(
+        "index",
+        {"index": "index/train/odd.csv"},
+        wildcards={"dataset": "odd", "split": "train"},
+        dataset=dataset,
+        classes=classes,
+        max_bad_fraction=0.0,
+    )
+    script(
+        "group_duplicates",
+        {"groups": "index/train/groups.csv"},
+        {"indexes": [tmp_path / "index/train/odd.csv"]},
+        roots={"odd": dataset["root"]},
+        max_distance=12,
+        min_correlation=0.87,
+    )
+    script(
+        "choose_faces",
+        {"selection": "selection/train.csv", "counts": "selection/train.counts.csv"},
+        {
+            "indexes": [tmp_path / "index/train/odd.csv"],
+            "groups": tmp_path / "index/train/groups.csv",
+        },
+        wildcards={"split": "train"},
+        classes=classes,
+        category_limit=6000,
+        image_folders={"odd": "images"},
+        val_percent=20,
+        max_bad_fraction=0.0,
+    )
+    script(
+        "kitti",
+        {"manifest": "kitti/train/odd.manifest.csv"},
+        {"selection": tmp_path / "selection/train.csv"},
+        wildcards={"dataset": "odd", "split": "train"},
+        root=dataset["root"],
+        max_bad_fraction=0.0,
+        **NETWORK,
+    )
+    text = script(
+        "kitti_listing",
+        {"listing": "kitti/train/listing.csv"},
+        {"manifests": [tmp_path / "kitti/train/odd.manifest.csv"]},
+    )
+    assert text == f"{len(ODD_NAMES)} images, 0 files of no manifest removed\n"
+    folder = tmp_path / "kitti/train"
+    images = {path.stem for path in (folder / "images").iterdir()}
+    assert len({name.lower() for name in images}) == len(ODD_NAMES)
+    assert all(re.fullmatch(r"[0-9a-f]{8}-odd-[A-Za-z0-9_-]+", name) for name in images)
+    assert {path.stem for path in (folder / "labels").iterdir()} == images
+    listed = list(tables.read(folder / "listing.csv", (*tables.MANIFEST, "dataset")))
+    assert [row["name"] for row in listed] == sorted(images)
+    assert {row["dataset"] for row in listed} == {"odd"}
+
+
+def test_a_listing_on_a_full_disk_is_the_one_of_before(script, tmp_path, short_files):
+    manifest = tmp_path / "kitti/train/many.manifest.csv"
+    rows = [(f"{number:08x}-many-x", "0" * 64, "0" * 64, "") for number in range(100)]
+    tables.write(manifest, tables.MANIFEST, rows)
+    outputs, inputs = {"listing": "kitti/train/listing.csv"}, {"manifests": [manifest]}
+    script("kitti_listing", outputs, inputs)
+    before = (tmp_path / "kitti/train/listing.csv").read_bytes()
+    with short_files(5000), pytest.raises(SystemExit) as caught:
+        script("kitti_listing", outputs, inputs)
+    part = tmp_path / "kitti/train/listing.csv.part"
+    assert caught.value.code == f"error: {part}: File too large"
+    assert not part.exists()
+    assert (tmp_path / "kitti/train/listing.csv").read_bytes() == before
 
 
 def test_a_missing_dataset_is_one_line_and_no_output(script, datasets, tmp_path, capsys):

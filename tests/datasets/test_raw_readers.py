@@ -292,6 +292,27 @@ def test_an_image_annotated_twice_is_marked(fddb):
     assert errors == ["", "", *["annotated twice; the first annotation is used"] * 2]
 
 
+@pytest.mark.parametrize("layout", ["voc", "mafa", "fddb", "widerface"])
+def test_a_dataset_without_any_image_is_one_line(layout, request):
+    """Its folders and annotations are there; nothing is in them."""
+    make = request.getfixturevalue(layout)
+    dataset = make("", []) if layout == "fddb" else make({})
+    Path(dataset["root"], dataset["splits"]["train"]["images"]).mkdir(exist_ok=True)
+    with pytest.raises(DatasetError) as caught:
+        read_split("ours", dataset, "train")
+    message = str(caught.value)
+    assert message.startswith(f"dataset ours, train: no image in {dataset['root']}")
+    assert "are datasets.ours.layout and datasets.ours.splits.train right?" in message
+    assert "\n" not in message
+
+
+def test_a_folder_without_ellipse_lists_is_one_line(fddb):
+    dataset = fddb(GOOD, [])
+    next(Path(dataset["root"], "FDDB-folds").iterdir()).unlink()
+    with pytest.raises(DatasetError, match=r"FDDB-folds holds no file like \*-ellipseList.txt"):
+        read_split("fddb", dataset, "train")
+
+
 def test_missing_and_empty_datasets_are_one_line(voc, tmp_path):
     dataset = voc({})
     with pytest.raises(DatasetError, match=r"no image in .*splits.train right"):

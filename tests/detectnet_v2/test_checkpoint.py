@@ -55,6 +55,16 @@ def test_a_torn_file_starts_afresh(tmp_path, caplog):
     assert folder.load() is None
 
 
+def test_a_full_disk_keeps_the_state_of_before(tmp_path, short_files):
+    folder = CheckpointFolder(tmp_path, "d")
+    folder.save({"step": 1, "weights": torch.zeros(1000)})
+    with short_files(2000), pytest.raises(DetectNetError) as caught:
+        folder.save({"step": 2, "weights": torch.zeros(1000)})
+    assert str(caught.value) == f"cannot write {tmp_path}/state.pt: File too large"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert folder.load()["step"] == 1
+
+
 def test_the_digest_covers_what_decides_the_result(tmp_path):
     pretrained = tmp_path / "model.hdf5"
     pretrained.write_bytes(b"weights")

@@ -284,6 +284,18 @@ def test_a_failed_conversion_leaves_nothing(folder, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_full_disk_leaves_the_files_of_before(folder, tmp_path, short_files):
+    root = folder({f"{number:04d}": LINE.format("mask", 0, 1, 2, 30, 40) for number in range(20)})
+    settings = config(root, split=50)
+    paths = dataset_convert.convert(settings, tmp_path / "out/k")
+    before = [path.read_bytes() for path in paths]
+    with short_files(4000), pytest.raises(DetectNetError) as caught:
+        dataset_convert.convert(settings, tmp_path / "out/k")
+    assert str(caught.value) == f"cannot write {paths[0]}: File too large"
+    assert sorted((tmp_path / "out").iterdir()) == paths
+    assert [path.read_bytes() for path in paths] == before
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [

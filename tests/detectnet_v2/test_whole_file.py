@@ -1,6 +1,8 @@
 """Files appear whole or not at all."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 from detectnet_v2.errors import DetectNetError
@@ -37,6 +39,22 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(DetectNetError, match=r"cannot write .*/file/below: ") as caught:
         write_text(tmp_path / "file" / "below", "content")
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_with_a_remedy(tmp_path, monkeypatch):
+    """As HDF5 reports it: the number is right, the text is a page."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "Can't write\n(time = now\n, errno = 28)")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(DetectNetError) as caught:
+        write_text(tmp_path / "file", "content")
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}/file: No space left on device; "
+        "free space or put results_dir on another disk"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_ends_with_a_line_break(tmp_path):
