@@ -35,6 +35,13 @@ try:
 except (ConfigError, DeepStreamError) as error:
     sys.exit(f"config: {error}")
 
+if not os.access(os.getcwd(), os.W_OK) and "--lint" not in sys.argv:
+    # Snakemake makes a folder of its own here, for a plan too, and would fail with a traceback.
+    sys.exit(
+        f"{os.getcwd()} cannot be written: give this user the permission, or run in a folder of"
+        f" your own with `--snakefile {BASE / 'Snakefile'}`"
+    )
+
 for dataset in config["datasets"].values():
     dataset["root"] = str(Path(config["data_root"], dataset["root"]).expanduser())
 

@@ -1,5 +1,6 @@
 """One finished small run of the workflow, and ways to ask what Snakemake would do next."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -146,6 +147,12 @@ def finished_checkout(tmp_path_factory, fresh_checkout) -> Path:
 
 
 @pytest.fixture
+def clone(tmp_path, repository) -> Path:
+    """A checkout as git leaves it: no data, no run, no settings but the committed ones."""
+    return copy_sources(repository, tmp_path / "clone")
+
+
+@pytest.fixture
 def checkout(tmp_path, finished_checkout) -> Path:
     """A copy of the finished run that a test may change."""
     folder = tmp_path / "checkout"
@@ -183,6 +190,20 @@ def crowded_checkout(tmp_path, repository) -> Path:
         label = f"<annotation><filename>{number}.jpg</filename>{boxes}</annotation>"
         (folder / f"raw/crowd/labels/{number}.xml").write_text(label, encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def forgo_privileges() -> Callable[[], None]:
+    """For a subprocess's `preexec_fn`: permissions of files hold for root, too."""
+
+    def drop() -> None:
+        # linux/prctl.h and capability.h: PR_CAPBSET_DROP of DAC_OVERRIDE and DAC_READ_SEARCH.
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in (1, 2) if os.geteuid() == 0 else ():
+            if libc.prctl(24, capability, 0, 0, 0):
+                raise OSError(ctypes.get_errno(), "prctl")
+
+    return drop
 
 
 @pytest.fixture

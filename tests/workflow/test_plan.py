@@ -1,5 +1,8 @@
 """What runs after which change, asked of Snakemake itself."""
 
+import subprocess
+import sys
+
 import pytest
 
 ALL = "all"
@@ -128,11 +131,49 @@ def test_missing_raw_data_is_one_line(checkout, snakemake):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def typed(folder, environment, *arguments, **options):
+    """Snakemake with the arguments as typed, the committed settings and nothing else."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_a_fresh_clone_says_in_one_line_which_data_it_wants(clone, environment):
+    done = typed(clone, environment, "-n")
+    assert done.returncode
+    (line,) = [line for line in done.stderr.splitlines() if "datasets." in line]
+    assert "datasets.kaggle.root is data/medical-masks, which does not exist" in line
+    assert "get it from https://www.kaggle.com/" in line
+    assert "or run `make demo`, which needs no data" in line
+    assert "Traceback" not in done.stderr + done.stdout
+
+
 @pytest.mark.parametrize("option", ["--rulegraph", "--lint"])
-def test_graph_and_lint_need_no_data(checkout, snakemake, option):
-    (checkout / "raw").rename(checkout / "gone")
-    done = snakemake(checkout, option, check=False)
+def test_graph_and_lint_work_in_a_fresh_clone(clone, environment, option):
+    done = typed(clone, environment, option)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert option == "--lint" or "choose_faces" in done.stdout
+
+
+def test_a_folder_without_permission_is_one_line(clone, environment, forgo_privileges):
+    clone.chmod(0o555)
+    try:
+        done = typed(clone, environment, preexec_fn=forgo_privileges)
+        lint = typed(clone, environment, "--lint", preexec_fn=forgo_privileges)
+    finally:
+        clone.chmod(0o755)
+    assert done.returncode
+    (line,) = [line for line in done.stderr.splitlines() if "cannot be written" in line]
+    assert line.startswith(f"{clone} cannot be written: give this user the permission")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+    assert not (clone / ".snakemake").exists()
 
 
 def test_unknown_key_is_one_line(checkout, snakemake):

@@ -1,6 +1,7 @@
 """What real runs leave on disk after changes, failures and kills."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -189,6 +190,91 @@ def kill_when(process: subprocess.Popen, condition, timeout: float = 120) -> Non
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_results_without_permission_are_a_line_and_no_file(
+    tmp_path, fresh_checkout, environment, forgo_privileges
+):
+    folder = tmp_path / "checkout"
+    shutil.copytree(fresh_checkout, folder)
+    (folder / "results").mkdir(mode=0o555)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "results/index/train/kaggle.csv"),
+            *("--configfile", str(Path(__file__).parent / "small.yaml")),
+        ],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=forgo_privileges,
+    )
+    assert done.returncode
+    assert "Permission denied: 'results/index'" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list((folder / "results").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 160 KB, and a function that gives it more."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "none", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+
+    def enlarge():
+        subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
+
+    yield place, enlarge
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_the_disk_was_full(
+    tmp_path, fresh_checkout, finished_checkout, snakemake, small_disk
+):
+    disk, enlarge = small_disk
+    folder = tmp_path / "checkout"
+    shutil.copytree(fresh_checkout, folder)
+    (folder / "results").symlink_to(disk)
+    target = "results/kitti/train/kaggle.manifest.csv"
+    full = snakemake(folder, target, "--cores", "2", check=False)
+    assert full.returncode
+    errors = {line for line in full.stderr.splitlines() if line.startswith("error: ")}
+    (line,) = errors
+    assert line.startswith("error: results/kitti/train/")
+    assert "No space left on device; free space or put results_dir on another disk" in line
+    assert "Traceback" not in full.stderr
+    assert not list(disk.rglob("*.part"))
+    assert not (folder / target).exists()
+    enlarge()
+    done = snakemake(folder, target, "--cores", "2")
+    assert "kitti" in finished_rules(done)
+    images = disk / "kitti/train/images"
+    for row in rows(folder / target):
+        content = (images / f"{row['name']}.jpg").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == row["image_sha256"]
+        assert (
+            content
+            == (finished_checkout / f"results/kitti/train/images/{row['name']}.jpg").read_bytes()
+        )
+
+
+def test_iterative_pruning_starts_from_the_model_retrained_before(checkout, snakemake):
+    def parameters(threshold):
+        path = checkout / f"results/pruned/{threshold}/pruning.json"
+        return json.loads(path.read_text())["parameters"]
+
+    unpruned, smaller = parameters("0.9")["before"], parameters("0.9")["after"]
+    assert parameters("0.95")["before"] == unpruned
+    assert smaller < unpruned
+    target = "results/pruned/0.95/pruning.json"
+    done = snakemake(checkout, target, "--cores", "2", config={"prune": {"mode": "iterative"}})
+    assert finished_rules(done) == {"prune"}
+    assert parameters("0.95")["before"] == smaller
 
 
 def test_killed_conversion_resumes(tmp_path, fresh_checkout, snakemake, environment):
