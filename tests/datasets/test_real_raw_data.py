@@ -1,11 +1,13 @@
 """The recipe's numbers on real photographs, from annotation to selection and fold 0."""
 
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from choose_faces import choose, selection
 from datasets import tables
+from datasets.conversion import Settings, convert, tasks_of
 from datasets.program import Log
 from group_duplicates import group_duplicates
 from index import index
@@ -135,6 +137,36 @@ def test_inverted_boxes_are_put_right_and_all_boxes_lie_inside(train, datasets):
         for box in text.split("<xmin>")[1:]:
             inverted += int(box.split("<")[0]) > int(box.split("<xmax>")[1].split("<")[0])
     assert inverted == 91
+
+
+@pytest.mark.slow
+def test_every_image_that_the_recipe_writes_is_written(train, datasets, tmp_path):
+    taken, _ = choose(train, CLASSES, 6000)
+    groups = {
+        (image.dataset, image.image): sha256(f"{image.dataset} {image.image}".encode()).hexdigest()
+        for image in taken
+    }
+    groups = {key: digest[:8] for key, digest in groups.items()}
+    folders = {name: dataset["splits"]["train"]["images"] for name, dataset in datasets.items()}
+    log = Log(tmp_path / "log")
+    rows = selection(taken, groups, folders, 20, 0.02, log)
+    tables.write(tmp_path / "train.csv", tables.SELECTION, rows)
+    settings = Settings(960, 544, 90)
+    faces = Counter(row[5] for row in rows)
+    for name, dataset in datasets.items():
+        tasks = tasks_of(name, tmp_path / "train.csv", dataset["root"], settings)
+        manifest = convert(name, tasks, tmp_path / "kitti", settings, 0.0, log, threads=2)
+        assert [row[0] for row in manifest] == [task.name for task in tasks]
+    images = {path.stem for path in (tmp_path / "kitti/images").iterdir()}
+    labels = list((tmp_path / "kitti/labels").iterdir())
+    assert len(images) == 4842
+    assert {path.stem for path in labels} == images
+    lines = [line.split() for path in labels for line in path.read_text().splitlines()]
+    assert Counter(line[0] for line in lines) == {name: faces[name] for name in CLASSES}
+    assert all(len(line) == 15 for line in lines)
+    # NVIDIA's converter of tfrecords takes whole pixels, and throws away what has no area then.
+    boxes = [[int(float(value)) for value in line[4:8]] for line in lines]
+    assert sum(x1 >= x2 or y1 >= y2 for x1, y1, x2, y2 in boxes) == 0
 
 
 def test_val_counts_with_no_mask_of_mafa_test(val):
