@@ -15,6 +15,7 @@ from tqdm import tqdm
 from detectnet_v2.progress import draws_bars
 from detectnet_v2.status import StatusLog
 from detectnet_v2.validation import Validation
+from detectnet_v2.whole_file import cannot_write, whole_file
 
 _LOG = logging.getLogger(__name__)
 _LINE_SECONDS = 30.0
@@ -110,7 +111,10 @@ class TrainingLog:
 
 
 class TrainingTable:
-    """``training.csv``: one row an epoch. Rows of epochs that are trained again are replaced."""
+    """``training.csv``: one row an epoch. Rows of epochs that are trained again are replaced.
+
+    DetectNetError says when it cannot be written.
+    """
 
     def __init__(self, path: Path, classes: Sequence[str], *, first_epoch: int) -> None:
         self._path = path
@@ -127,17 +131,23 @@ class TrainingTable:
         if first_epoch > 1 and path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) < first_epoch]
-        part = path.with_name(f"{path.name}.part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            whole_file(path) as part,
+            part.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.DictWriter(stream, self._columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, path)
 
     def add(self, row: dict[str, object]) -> None:
         """Append the row of one epoch; columns that it lacks stay empty."""
-        with self._path.open("a", newline="", encoding="utf-8") as stream:
-            csv.DictWriter(stream, self._columns).writerow(row)
+        size = self._path.stat().st_size
+        try:
+            with self._path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, self._columns).writerow(row)
+        except OSError as error:
+            os.truncate(self._path, size)
+            raise cannot_write(self._path, error) from error
 
 
 class Progress:

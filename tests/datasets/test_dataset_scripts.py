@@ -151,6 +151,7 @@ def test_odd_and_repeated_names_the_whole_way(script, voc, tmp_path):
         {"groups": "index/train/groups.csv"},
         {"indexes": [tmp_path / "index/train/odd.csv"]},
         roots={"odd": dataset["root"]},
+        enabled=True,
         max_distance=12,
         min_correlation=0.87,
     )
