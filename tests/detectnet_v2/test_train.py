@@ -186,12 +186,13 @@ def test_another_input_size_than_the_loaded_graphs_is_refused(tmp_path, dataset,
     assert "takes 128 x 64 images" in capfd.readouterr().err
 
 
-def test_frozen_blocks_keep_their_convolutions(tmp_path, spec):
+def test_frozen_blocks_keep_their_convolutions(tmp_path, spec, capfd):
     path = tmp_path / "pretrained.hdf5"
     torch.manual_seed(1)
     save_model(DetectNetV2(10, 2, input_height=HEIGHT, input_width=WIDTH), path)
     config = f'pretrained_model_file: "{path}" freeze_blocks: 0 freeze_blocks: 1'
     assert train(spec(model_config=config, epochs=1), tmp_path / "results") == 0
+    assert "26 of 26 backbone layers loaded" in capfd.readouterr().err
     before, after = load_model(path).state_dict(), weights(tmp_path / "results")
     for name in before:
         frozen = name.startswith(("conv1.", "block_1a_conv"))
