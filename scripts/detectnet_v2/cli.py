@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from datasets.program import REMEDIES, describe
+
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.status import task_status
 
@@ -113,14 +115,23 @@ def _run(module, args: argparse.Namespace) -> int:
         print(f"detectnet_v2 {args.task}: interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
-        # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
-        if type(error).__name__ != "OutOfMemoryError":
+        problems = [_what_to_do(error)]
+        if not all(problems):
             logging.getLogger(__name__).exception("an error of the program")
             return FAILED
-        problems = [OUT_OF_MEMORY]
     for line in problems:
         print(f"detectnet_v2 {args.task}: {line}", file=sys.stderr, flush=True)
     return MISUSED if problem else FAILED
+
+
+def _what_to_do(error: Exception) -> str:
+    """One line where the machine is at its limits; nothing for an error of the program."""
+    # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
+    if type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return describe(error)
+    return ""
 
 
 def _wrapper_problem(args: argparse.Namespace) -> str:

@@ -1,7 +1,9 @@
 """The command line: tasks, flags, exit status, what is printed."""
 
+import errno
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -146,6 +148,17 @@ def test_a_full_gpu_is_explained(task, capsys):
     task(fill)
     assert cli.main(CONVERT) == cli.FAILED
     assert "ran out of GPU memory: lower the batch size" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_explained(task, capsys):
+    def fill(args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/results/events")
+
+    task(fill)
+    assert cli.main(CONVERT) == cli.FAILED
+    captured = capsys.readouterr().err
+    assert "/results/events: No space left on device; free space or put results_dir" in captured
+    assert "Traceback" not in captured
 
 
 def test_errors_of_the_program_keep_their_traceback(task, capsys):
