@@ -132,7 +132,7 @@ def test_validation_images_come_in_order(spec, tmp_path):
 
 def refused(capfd, spec, output, message, *arguments):
     capfd.readouterr()
-    assert make(spec, output, *arguments) == 1
+    assert make(spec, output, *arguments) == cli.FAILED
     error = capfd.readouterr().err.splitlines()
     assert len(error) == 1
     assert error[0].startswith("detectnet_v2 calibration_tensorfile: ")
