@@ -64,7 +64,8 @@ def main() -> None:
         "model": args.model,
         "minutes": clock.seconds / 60,
         "epochs": clock.epochs,
-        "parameters": sum(p.numel() for p in trained.model.parameters()),
+        # Of the exported network, whose batch norms are folded.
+        "parameters": sum(p.numel() for p in trained.model.fuse().parameters()),
         "names": [trained.names[i] for i in sorted(trained.names)],
     }
     (args.output / "training.json").write_text(json.dumps(document, indent=2) + "\n")
