@@ -96,6 +96,12 @@ CALIBRATED = sorted(
     key=version_order,
 )
 MODEL = f"model{TOOLKIT.model_suffix}"
+# With NVIDIA's codec a .tlt becomes plain HDF5, which the native toolkit exports and verifies.
+DECRYPTS = (
+    TOOLKIT.export_suffix == ".etlt" and config["export"]["accept_nvidia_eff_licence"]
+)
+EXPORTER = TOOLKITS["native"] if DECRYPTS else TOOLKIT
+MISSING_STAGES = {} if DECRYPTS else TOOLKIT.missing
 # What evaluate and prune leave besides a model. NVIDIA's only print; rules/nvidia.smk reads that.
 EVALUATION_FILES = {
     "metrics": "<results>/{run}/evaluation/{subset}/metrics.json",
@@ -290,9 +296,15 @@ def training_memory_mb(training):
 
 def pretrained_suffix(source):
     """Which kind of weights a section `pretrained` names; NGC's backbones are Keras HDF5."""
-    if source["source"] == "ngc":
+    if source["source"] == "ngc" or needs_codec(source):
         return ".hdf5"
     return Path(source.get("path") or source["url"]).suffix
+
+
+def needs_codec(source):
+    """Whether first weights are a .tlt that the native toolkit cannot read as it is."""
+    is_encrypted = Path(source.get("path", "")).suffix == ".tlt"
+    return TOOLKIT.is_native and source["source"] == "file" and is_encrypted
 
 
 def pretrained_file():
@@ -322,7 +334,14 @@ def prunings(wildcards):
 
 
 def exported_model(wildcards):
-    """The model file that an export starts from."""
+    """The model file that an export to ONNX starts from."""
+    if DECRYPTS:
+        return f"<results>/decrypted/{wildcards.model}.hdf5"
+    return toolkit_model(wildcards)
+
+
+def toolkit_model(wildcards):
+    """The toolkit's own file of an exported model."""
     folder = {"unpruned": "unpruned/weights", "chosen": "chosen"}[wildcards.model]
     return f"<results>/{folder}/{MODEL}"
 
@@ -376,7 +395,7 @@ def check_etlt(jobs):
     needed = [
         job
         for job in jobs
-        if job.rule.name in ("codec", "etlt")
+        if job.rule.name in ("codec", "etlt", "decrypt_model")
         or job.rule.name in ("ds_config_etlt", "verify", "push")
         and job.wildcards.device in ETLT_DEVICES
     ]
@@ -548,7 +567,7 @@ def stage_outputs():
             "<results>/chosen/inference_spec.txt",
         ],
         "export": [
-            f"<results>/export/{m}/model{TOOLKIT.export_suffix}" for m in models
+            f"<results>/export/{m}/model{EXPORTER.export_suffix}" for m in models
         ],
         "etlt": [
             f"<results>/export/{m}/model.etlt"
@@ -584,7 +603,7 @@ def targets(stage):
     return [
         path
         for name in list(stages)[: last + 1]
-        if name not in TOOLKIT.missing
+        if name not in MISSING_STAGES
         for path in stages[name]
     ]
 

@@ -10,15 +10,15 @@ rule export_model:
     log:
         "<logs>/export/{model}.log",
     conda:
-        toolkit_conda()
+        toolkit_conda(EXPORTER)
     container:
-        container_image()
+        container_image(EXPORTER)
     params:
-        runner=runner("export"),
-        tee=logged,
-        command=command("export"),
-        code=task_code("export"),
-        options=TOOLKIT.tasks["export"].options.format(opset=export_opset()),
+        runner=runner("export", EXPORTER),
+        tee=lambda wc, output: logged(wc, output, EXPORTER),
+        command=command("export", EXPORTER),
+        code=task_code("export", EXPORTER),
+        options=EXPORTER.tasks["export"].options.format(opset=export_opset()),
         note=opset_note(),
     shell:
         "echo {params.note:q} > {log:q} && rm -f {output.onnx:q} &&"

@@ -81,9 +81,26 @@ rule evaluation_metrics:
 
 if TOOLKIT.export_suffix == ".etlt":
 
+    rule decrypt_model:
+        input:
+            model=toolkit_model,
+            codec="<results>/codec/environment.json",
+            conversion=CONVERSION,
+        output:
+            "<results>/decrypted/{model}.hdf5",
+        log:
+            "<logs>/decrypt_model/{model}.log",
+        localrule: True
+        conda:
+            "../envs/workflow.yaml"
+        params:
+            code=code_digest("decrypt_model"),
+        script:
+            "../scripts/decrypt_model.py"
+
     rule export_uff:
         input:
-            model=exported_model,
+            model=toolkit_model,
             conversion=CONVERSION,
         output:
             etlt="<results>/export/{model}/model.etlt",

@@ -10,24 +10,24 @@ TOOLKIT_RULES = {
 }
 
 
-def command(task):
+def command(task, toolkit=TOOLKIT):
     """The toolkit's program for a task."""
-    return TOOLKIT.tasks[task].command
+    return toolkit.tasks[task].command
 
 
-def task_code(task):
+def task_code(task, toolkit=TOOLKIT):
     """Digest of the toolkit's own code behind a task; containers are named by their tag instead."""
-    return TOOLKIT.image or code_digest(*TOOLKIT.tasks[task].modules)
+    return toolkit.image or code_digest(*toolkit.tasks[task].modules)
 
 
-def runner(task):
+def runner(task, toolkit=TOOLKIT):
     """What stands before the program in the shell: how it gets into its container, with the key.
 
     A function for `params:` that takes `output` and so is not compared: docker or apptainer, the
     trained weights are the same.
     """
     return lambda wildcards, output: container.prefix(
-        TOOLKIT,
+        toolkit,
         task,
         RUNNER,
         results=config["results_dir"],
@@ -35,24 +35,24 @@ def runner(task):
     )
 
 
-def logged(wildcards, output):
+def logged(wildcards, output, toolkit=TOOLKIT):
     """What stands before a program whose output goes to the terminal and to the log.
 
     It takes `output` and so is not compared, as `runner`.
     """
-    if container_image():
+    if container_image(toolkit):
         return f"bash {shlex.quote(template('scripts/tee.sh'))}"
     return "python -m detectnet_v2.tee"
 
 
-def container_image():
+def container_image(toolkit=TOOLKIT):
     """The image that Snakemake enters for a toolkit's program, if it is to do that."""
-    return container.image_of(TOOLKIT, RUNNER)
+    return container.image_of(toolkit, RUNNER)
 
 
-def toolkit_conda():
+def toolkit_conda(toolkit=TOOLKIT):
     """The environment of a toolkit's rules; a container that Snakemake enters has its own."""
-    return None if container_image() else "../envs/workflow.yaml"
+    return None if container_image(toolkit) else "../envs/workflow.yaml"
 
 
 def results_flag(task):
@@ -92,9 +92,9 @@ def stage_exists(stage):
     """No file: refuses, with one line, a stage that the toolkit cannot have."""
 
     def refuse(wildcards):
-        if stage in TOOLKIT.missing:
+        if stage in MISSING_STAGES:
             sys.exit(
-                f"toolkit {config['toolkit']}: there is no {stage}: {TOOLKIT.missing[stage]}"
+                f"toolkit {config['toolkit']}: there is no {stage}: {MISSING_STAGES[stage]}"
             )
         return []
 

@@ -1,4 +1,10 @@
 rule pretrained:
+    input:
+        codec=(
+            ["<results>/codec/environment.json"]
+            if needs_codec(TRAIN["pretrained"])
+            else []
+        ),
     output:
         "<results>/pretrained/weights{suffix}",
     log:

@@ -13,7 +13,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from decrypt_model import decrypt_model
 from detectnet_v2.progress import draws_bars
+from etlt.errors import EtltError
 from tqdm import tqdm
 
 CHUNK = 1 << 20
@@ -162,8 +164,11 @@ def _fetch_with_ngc(model: str, digest: str | None, output: Path) -> None:
         os.replace(found[0], output)
 
 
-def fetch(source: dict[str, Any], output: Path) -> None:
-    """Put the weights that `train.pretrained` names at `output`; ValueError says what is wrong."""
+def fetch(source: dict[str, Any], output: Path, codec: Path | None = None) -> None:
+    """Put the weights that `train.pretrained` names at `output`; ValueError says what is wrong.
+
+    With `codec`, environment.json of NVIDIA's codec, a file is a .tlt and is decrypted.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     if source["source"] == "url":
         download(source["url"], source["sha256"], output)
@@ -174,6 +179,12 @@ def fetch(source: dict[str, Any], output: Path) -> None:
     path = Path(source["path"]).expanduser()
     if not path.is_file():
         raise ValueError(f"train.pretrained.path: {path} is no file")
+    if codec is not None:
+        try:
+            decrypt_model(path, output, codec)
+        except EtltError as error:
+            raise ValueError(f"train.pretrained.path: {error}") from None
+        return
     part = output.with_name(output.name + ".part")
     shutil.copyfile(path, part)
     os.replace(part, output)
@@ -181,7 +192,12 @@ def fetch(source: dict[str, Any], output: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        fetch(snakemake.params.source, Path(snakemake.output[0]))
+        environments = snakemake.input.get("codec") or [None]
+        fetch(
+            snakemake.params.source,
+            Path(snakemake.output[0]),
+            *(Path(path) for path in environments if path),
+        )
     except ValueError as problem:
         Path(snakemake.log[0]).write_text(f"{problem}\n", encoding="utf-8")
         sys.exit(str(problem))

@@ -26,7 +26,7 @@ SHORT = {
     "export": {"models": ["chosen"]},
     "deploy": {
         "models": ["chosen"],
-        "devices": {"nano": {"host": "nano"}},
+        "devices": {"nano": {"host": "nano"}, "xavier_nx": {"precision": "fp16"}},
         "local": {"clip": "clip.mp4"},
     },
 }
@@ -327,3 +327,22 @@ def test_conversion_alone_needs_no_docker(bench):
     bench.environment["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     done = bench.snakemake("results/evaluate/fold0_spec.txt", config={"toolkit": "tao5"})
     assert done.returncode == 0, done.stderr
+
+
+def test_with_nvidias_codec_tlt2_goes_on_natively(bench):
+    settings = {"toolkit": "tlt2", "export": {"accept_nvidia_eff_licence": True}}
+    done = bench.snakemake("export", "-n", config=settings)
+    assert done.returncode == 0, done.stderr
+    for rule in ("codec", "decrypt_model", "export_model", "tune_clustering", "verify"):
+        assert f"rule {rule}:" in done.stdout, done.stdout
+    assert "rule export_uff:" not in done.stdout
+
+
+def test_first_weights_in_a_tlt_need_the_licence_before_any_work(bench, tmp_path):
+    (tmp_path / "backbone.tlt").write_bytes(b"encrypted")
+    source = {"source": "file", "path": str(tmp_path / "backbone.tlt")}
+    config = {"train": SHORT["train"] | {"pretrained": source}}
+    done = bench.snakemake("results/unpruned/weights/model.hdf5", config=config)
+    assert done.returncode
+    assert "accept_nvidia_eff_licence" in done.stderr
+    assert not bench.results("tfrecords").exists()
