@@ -1,6 +1,6 @@
 """Run a program that is watched on a terminal and kept in a log file, each as it suits them.
 
-    python -m detectnet_v2.tee [--append] LOG PROGRAM [ARGUMENT ...]
+    python -m detectnet_v2.tee [--append] [--also FILE] LOG PROGRAM [ARGUMENT ...]
 
 `program 2>&1 | tee log` hides the terminal from the program, so that nobody ever sees a progress
 bar. Here the program has a terminal where this one has, and draws its bars; in the log file a bar
@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tee", description=__doc__.splitlines()[0])
     parser.add_argument("--append", action="store_true", help="keep what is in the log")
+    parser.add_argument("--also", type=Path, help="a file that gets what the log gets")
     parser.add_argument("log", type=Path)
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the program and its arguments")
     args = parser.parse_args(arguments)
@@ -146,7 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 127
     args.log.parent.mkdir(parents=True, exist_ok=True)
     with args.log.open("ab" if args.append else "wb") as log:
-        return run(args.command, log)
+        before = log.tell()
+        status = run(args.command, log)
+    if args.also is not None:
+        args.also.parent.mkdir(parents=True, exist_ok=True)
+        with args.log.open("rb") as log, args.also.open("wb") as copy:
+            log.seek(before)
+            shutil.copyfileobj(log, copy)
+    return status
 
 
 if __name__ == "__main__":

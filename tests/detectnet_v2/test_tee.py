@@ -159,3 +159,14 @@ def test_ctrl_c_is_left_to_the_program(tmp_path, environment):
     os.killpg(program.pid, signal.SIGINT)
     assert program.wait(timeout=20) == 4
     assert log.read_text() == "ready\nsaved\n"
+
+
+@pytest.mark.parametrize("flags", [(), ("--append",)])
+def test_another_file_gets_what_this_program_printed(environment, tmp_path, flags):
+    (tmp_path / "log").write_text("before\n")
+    flags = (*flags, "--also", str(tmp_path / "results/printed.txt"))
+    arguments = command(tmp_path / "log", "sh", "-c", "echo told; exit 3", flags=flags)
+    done = subprocess.run(arguments, env=environment, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert (tmp_path / "results/printed.txt").read_text() == "told\n"
+    assert ("before" in (tmp_path / "log").read_text()) == ("--append" in flags)
