@@ -553,6 +553,11 @@ def stage_outputs():
             for s in SPLITS
             for d in datasets_of(s)
         ],
+        "check_labels": [
+            f"<results>/check_labels/{s}/{d}.jpg"
+            for s in SPLITS
+            for d in datasets_of(s)
+        ],
         "tfrecords": all_shards(),
         "train": [f"<results>/unpruned/weights/{MODEL}"],
         "prune": [f"<results>/pruned/{t}/{MODEL}" for t in THRESHOLDS],
@@ -583,11 +588,6 @@ def stage_outputs():
         "judge_int8": [f"<results>/export/{m}/int8.json" for m in models if CALIBRATED],
         "ds_config": cases("local", "config_infer_primary.txt"),
         "verify": cases("local", "parity.json"),
-        "check_labels": [
-            f"<results>/check_labels/{s}/{d}.jpg"
-            for s in SPLITS
-            for d in datasets_of(s)
-        ],
         "report": ["<results>/report.html"],
     }
 

@@ -1,6 +1,6 @@
 rule make_report:
     input:
-        targets("check_labels"),
+        targets("verify"),
         templates=report_templates(),
     output:
         html=report(

@@ -13,6 +13,7 @@ from detectnet_v2.keras_config import StoredGraph, read_config
 CLASS_NAMES = "class_names"
 """Root attribute of this toolkit's files: the classes in channel order."""
 
+_LFS = b"version https://git-lfs"
 _ENCRYPTED = {".tlt", ".etlt"}
 
 
@@ -43,6 +44,8 @@ def read_keras_file(path: Path) -> Stored:
             if path.suffix in _ENCRYPTED
             else "give a model written by this toolkit or by TAO 5"
         )
+        if _is_lfs_pointer(path):
+            remedy = "it is a Git LFS pointer; fetch the file itself with: git lfs pull"
         raise DetectNetError(f"{path} is not a Keras HDF5 file: {remedy}")
     try:
         with h5py.File(path, "r") as file:
@@ -51,6 +54,12 @@ def read_keras_file(path: Path) -> Stored:
         raise DetectNetError(
             f"{path} is damaged or incomplete ({_first_line(error)}): copy or train it again"
         ) from error
+
+
+def _is_lfs_pointer(path: Path) -> bool:
+    """Whether git left a text about the file in its place."""
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
 
 
 def _read_content(file: h5py.File, path: Path) -> Stored:

@@ -207,6 +207,9 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     encrypted = tmp_path / "model.tlt"
     encrypted.write_bytes(bytes(100))
     refused(encrypted, "encrypted")
+    pointer = tmp_path / "pointer.hdf5"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused(pointer, "git lfs pull")
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["data"] = np.zeros(3)
     refused(tmp_path / "other.hdf5", "no Keras weights")

@@ -23,6 +23,12 @@ def test_everything_in_a_fresh_checkout(fresh_checkout, plan):
     assert rules_of(plan(fresh_checkout, ALL)) >= MODEL_STAGES | DATA_STAGES
 
 
+def test_labels_can_be_looked_at_before_anything_is_trained(fresh_checkout, plan):
+    rules = rules_of(plan(fresh_checkout, "check_labels"))
+    assert rules >= {"index", "choose_faces", "kitti", "label_sheet"}
+    assert not {*MODEL_STAGES, "tfrecords", "verify"} & rules
+
+
 def test_changed_category_limit_leaves_the_index_alone(finished_checkout, plan):
     rules = rules_of(plan(finished_checkout, ALL, config={"category_limit": 10}))
     assert "choose_faces" in rules
