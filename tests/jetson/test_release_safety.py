@@ -153,6 +153,27 @@ def test_a_push_of_the_same_release_that_ends_half_way(board, rendered, program)
     assert current(board) == good
 
 
+@pytest.mark.parametrize("program", ["mv", "ln", "rm"])
+def test_a_push_of_another_release_that_ends_half_way(board, rendered, program):
+    """Whenever it ends, the last release or the new one is there, and all of it."""
+    folder = rendered("chosen-gpu", model=b"m" * 3000)
+    bring(board, folder)
+    calls = board.system / "calls"
+    for number in range(1, 30):
+        good = current(board)
+        (folder / "labels.txt").write_text(f"{number}\n")
+        calls.write_text("0")
+        board.install(program, FATAL.format(number=number, program=program))
+        with contextlib.suppress(JetsonError):
+            bring(board, folder, reconnect_timeout_s=0)
+        assert current(board) in (good, local(folder))
+        if int(calls.read_text()) < number:
+            break
+    assert number > 2
+    assert current(board) == local(folder)
+    assert len(list((board.root / "releases").glob("[0-9a-f]*"))) == 2
+
+
 def test_the_clock_of_the_board_does_not_choose_what_is_removed(board, rendered):
     """A board without a battery starts in the past: what is old looks new."""
     folder = rendered("chosen-gpu")

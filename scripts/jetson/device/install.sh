@@ -16,15 +16,16 @@ fail() {
 }
 
 remove_release() { # FOLDER: what was pushed, and engines; what somebody else left there stays
-    [ -e "$1/release.sha256" ] || return 0
-    pushed_paths "$1" | while IFS= read -r path; do
-        rm -f "$1/$path"
-    done
-    find "$1" -type f -name '*.engine' -exec rm -f {} +
-    # Last, so that a removal that was cut short is taken up again.
-    rm -f "$1/release.sha256"
+    if [ -e "$1/release.sha256" ]; then
+        pushed_paths "$1" | while IFS= read -r path; do
+            rm -f "$1/$path" || exit 1
+        done || return 0
+        find "$1" -type f -name '*.engine' -exec rm -f {} +
+        # Last, so that a removal that was cut short is taken up again.
+        rm -f "$1/release.sha256"
+        [ -z "$(find "$1" ! -type d)" ] || emit left "$1"
+    fi
     find "$1" -depth -type d -exec rmdir {} + 2>/dev/null
-    [ ! -d "$1" ] || emit left "$1"
 }
 
 cd "$root" || exit 1
