@@ -1,10 +1,9 @@
 """What an option of training is worth: the same short training with and without it, several seeds.
 
-Trains on the tfrecords that a spec of the workflow names, so run the conversion first. The network
-is a ResNet with a share of the usual filters, which makes a variant a matter of a minute; variants
-are pieces of a spec that are merged over it:
+Trains on the tfrecords that a spec of the workflow names. The network is a ResNet with a share of
+the usual filters, so that a variant takes minutes; variants are pieces of a spec, merged over it:
 
-  snakemake results_demo/unpruned/train_spec.txt tfrecords --configfile config/demo.yaml
+  make demo
   python benchmarks/recipe.py results_demo/unpruned/train_spec.txt --epochs 14 \\
       --variant 'giou=native { bbox_loss: L1_GIOU }' \\
       --variant 'decay=native { weight_decay: 0.05 }'
