@@ -36,12 +36,11 @@ def nvidias_shards(names, val_split, shards):
         for partition in partitions:
             random.shuffle(partition)
     files = {}
-    partitions = [partition for partition in partitions if partition]
-    for fold, partition in enumerate(partitions):
+    for fold, partition in enumerate(partition for partition in partitions if partition):
         size = len(partition) // shards
         for shard in range(shards):
             end = (shard + 1) * size if shard < shards - 1 else len(partition)
-            name = f"fold-{fold:03d}-of-{len(partitions):03d}-shard-{shard:05d}-of-{shards:05d}"
+            name = f"fold-{fold:03d}-of-002-shard-{shard:05d}-of-{shards:05d}"
             files[name] = partition[shard * size : end]
     return files
 
