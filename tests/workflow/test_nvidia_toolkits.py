@@ -178,6 +178,19 @@ def test_docker_gets_gpu_user_project_and_key_by_name(tao5):
     assert not [value for value in named if KEY in value]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["tao5", "tlt2"])
+def test_boxes_are_drawn_by_the_toolkit(request, run):
+    bench = request.getfixturevalue(run)
+    done = bench.snakemake("inference", config={"toolkit": run})
+    assert done.returncode == 0, done.stderr
+    images = {path.stem for path in bench.results("kitti/val/images").iterdir()}
+    assert {path.stem for path in bench.results("inference/images_annotated").iterdir()} == images
+    assert {path.stem for path in bench.results("inference/labels").iterdir()} == images
+    flag = {"tao5": "-r", "tlt2": "-o"}[run]
+    assert f"-i results/kitti/val/images {flag} results/inference" in " ".join(bench.runs()[-1])
+
+
 def test_key_is_in_no_file_that_the_workflow_leaves(tao5):
     # The stand-in's training prints it, as NVIDIA's may.
     assert "key ***: Saving" in tao5.results("logs/train/unpruned.log").read_text()

@@ -87,7 +87,7 @@ def checked_spec(path, scratch):
     ):
         if pattern and re.search(pattern, text, re.M):
             sys.exit(f"google.protobuf.text_format.ParseError: {message}")
-    for name in re.findall(r'(?:pretrained_model_file|model): "(.+)"', text):
+    for name in re.findall(r'(?:pretrained_model_file|\bmodel): "(.+)"', text):
         text = text.replace(name, str(plain(name, scratch)))
     for name in re.findall(r'(?:image_directory_path|root_directory_path): "(.+)"', text):
         visible(Path(os.environ["DATA_BASE_PATH"], name))
