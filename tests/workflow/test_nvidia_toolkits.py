@@ -153,6 +153,20 @@ def test_nothing_is_left_to_do_afterwards(tao5):
     assert "Nothing to be done" in done.stdout + done.stderr, done.stdout
 
 
+def test_another_runner_is_no_reason_to_train(tao5):
+    done = tao5.snakemake("all", "-n", config={"toolkit": "tao5", "toolkit_runner": "host"})
+    assert "rule train:" not in done.stdout
+    assert "rule tfrecords:" not in done.stdout
+
+
+def test_changed_training_leaves_the_tfrecords_alone(tao5):
+    train = SHORT["train"] | {"seed": 7}
+    done = tao5.snakemake("all", "-n", config={"toolkit": "tao5", "train": train})
+    for rule in ("start_training", "train", "prune", "retrain"):
+        assert f"rule {rule}:" in done.stdout, done.stdout
+    assert "rule tfrecords:" not in done.stdout
+
+
 def test_each_task_is_nvidias_command_line(tao5):
     words = [" ".join(run) for run in tao5.runs()]
     for command in (
