@@ -16,6 +16,7 @@ from detectnet_v2.architecture import (
     channels,
     sizes,
 )
+from detectnet_v2.convolution import Convolution
 from detectnet_v2.errors import DetectNetError
 
 BATCH_NORM_EPSILON = 1e-3
@@ -239,9 +240,9 @@ def count_macs(model: DetectNetV2) -> int:
     )
 
 
-def _convolution(layer: Layer, inputs: int) -> nn.Conv2d:
+def _convolution(layer: Layer, inputs: int) -> Convolution:
     """A convolution with Keras's initial values: Glorot-uniform kernel, zero bias."""
-    module = nn.Conv2d(inputs, layer.filters, layer.kernel, layer.stride, layer.padding)
+    module = Convolution(inputs, layer.filters, layer.kernel, layer.stride, layer.padding)
     nn.init.xavier_uniform_(module.weight)
     nn.init.zeros_(module.bias)
     return module

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from detectnet_v2 import spec_pb2
+from detectnet_v2.convolution import choose_gradients
 from detectnet_v2.model import DetectNetV2
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Pre
         if name == "float16":
             name = "bfloat16"
         if name == "auto":
+            choose_gradients(model, device)
             times = {
                 candidate: _step_time(model, Precision(candidate, device))
                 for candidate in ("float32", "bfloat16")

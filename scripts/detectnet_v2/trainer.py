@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detectnet_v2 import cost, optimizer, schedule, spec_pb2
+from detectnet_v2.convolution import choose_gradients
 from detectnet_v2.distillation import Teacher
 from detectnet_v2.loader import Batch
 from detectnet_v2.model import DetectNetV2, regularized_parameters
@@ -95,6 +96,7 @@ class Trainer:
         self._processes = torch.distributed.get_world_size() if self._distributed else 1
         self._clip_norm = native.gradient_clip_norm
         idle = skip_idle_biases(model)
+        choose_gradients(model, precision.device)
         self._regularizer = cost.Regularizer(training.regularizer, regularized_parameters(model))
         # The regulariser's is the only gradient that they have.
         self._idle = idle if self._regularizer.active else []
