@@ -6,7 +6,6 @@ process, to ask for its size, and parses no annotation.
 """
 
 import argparse
-import itertools
 import os
 import platform
 import resource
@@ -16,55 +15,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
+from big_tree import build, drawn  # noqa: E402
 from datasets import tables  # noqa: E402
 from datasets.fingerprint import fingerprint, walk  # noqa: E402
 from datasets.program import Log  # noqa: E402
 from datasets.voc import IMAGE_SUFFIXES  # noqa: E402
 from group_duplicates import group_duplicates  # noqa: E402
 from index import index  # noqa: E402
-
-ANNOTATION = (
-    "<annotation><size><width>0</width><height>0</height><depth>3</depth></size>"
-    + "<object><name>mask</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax>"
-    "<ymax>40</ymax></bndbox></object>" * 4 + "</annotation>"
-)
-
-
-def drawn(folder: Path, number: int) -> list[Path]:
-    """Photograph-sized pictures, where no raw folder is at hand."""
-    rng = np.random.default_rng(0)
-    paths = []
-    for index_ in range(number):
-        coarse = Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8))
-        paths.append(folder / f"source{index_}.jpg")
-        coarse.resize((1024, 768), Image.Resampling.BICUBIC).save(paths[-1])
-    return paths
-
-
-def build(root: Path, sources: list[Path], number: int) -> dict:
-    """A VOC dataset of `number` images below `root`."""
-    for place in ("images", "labels", "sources"):
-        (root / place).mkdir()
-    # Hard links cannot leave a file system: one copy of each source, then links.
-    copies = []
-    for number_, source in enumerate(sources):
-        copies.append(root / "sources" / f"{number_}{source.suffix}")
-        copies[-1].write_bytes(source.read_bytes())
-    for number_, source in zip(range(number), itertools.cycle(copies), strict=False):
-        os.link(source, root / "images" / f"{number_:06d}{source.suffix}")
-        (root / "labels" / f"{number_:06d}.xml").write_text(ANNOTATION, encoding="utf-8")
-    return {
-        "root": str(root),
-        "layout": "voc",
-        "class_map": {"mask": "mask"},
-        "splits": {"train": {"images": "images", "annotations": "labels"}},
-    }
 
 
 def timed(step: Callable[[], object]) -> tuple[float, float]:

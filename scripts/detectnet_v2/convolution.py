@@ -18,7 +18,7 @@ _MOST_THREADS = 4
 
 
 class Convolution(nn.Conv2d):
-    """`nn.Conv2d`; `by_products` chooses how its weight gradient is computed where both ways fit."""
+    """`nn.Conv2d`; `by_products` says how its weight gradient is computed where both ways fit."""
 
     by_products = False
 
