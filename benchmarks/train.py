@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from detectnet_v2 import cost, loader, precision, spec_pb2
 from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.augmentation import Augmenter
+from detectnet_v2.convolution import Convolution
 from detectnet_v2.dataset import Sample
 from detectnet_v2.image_cache import content_digest, open_images
 from detectnet_v2.model import DetectNetV2, regularized_parameters
@@ -50,6 +51,11 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of JPEGs; default: drawn ones")
     parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
     parser.add_argument("--steps", type=int, default=3, help="steps a round (%(default)s)")
+    parser.add_argument(
+        "--onednn",
+        action="store_true",
+        help="leave all convolutions to oneDNN, where the task would compute some of them itself",
+    )
     parser.add_argument("--threads", type=int, default=0, help="default: the available cores")
     parser.add_argument(
         "--cpu-time",
@@ -240,6 +246,11 @@ class TrainLoop:
         chosen = precision.choose_precision("auto", model, torch.device("cpu"))
         self.title = f"detectnet_v2 train, {chosen.name}"
         self._trainer = Trainer(spec, model, precision=chosen, steps_per_epoch=STEPS_PER_EPOCH)
+        if arguments.onednn:
+            self.title += ", oneDNN alone"
+            for module in model.modules():
+                if isinstance(module, Convolution):
+                    module.by_products = False
         paths = [sample.image for sample in samples]
         maker = loader.BatchMaker(
             samples,
