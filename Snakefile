@@ -14,6 +14,7 @@ configfile: "config/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/toolkit.smk"
+include: "rules/release.smk"
 
 
 report: "scripts/report/captions/workflow.rst"
