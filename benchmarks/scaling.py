@@ -38,7 +38,8 @@ SOURCE_SIZE = (320, 240)
 NETWORK_SIZE = (480, 272)
 FACES = 4
 BATCH = 16
-# Seconds that 30,000 images may take.
+# Seconds by the clock that BAR_IMAGES may take.
+BAR_IMAGES = 30_000
 BARS = {"index": 20.0, "evaluation, NVIDIA's figures": 10.0}
 
 
@@ -182,31 +183,40 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures too")
     args = parser.parse_args()
     figures: dict[str, dict[int, tuple[float, float, float]]] = {name: {} for name in args.stages}
-    with tempfile.TemporaryDirectory() as temporary:
-        for images in sorted(args.images):
-            folder = Path(temporary, str(images))
-            dataset = make_dataset(folder, images)
-            for stage in args.stages:
-                figures[stage][images] = measure(stage, folder, images, dataset, args.processes)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores,", end=" ")
     print(f"load {os.getloadavg()[0]:.1f}; {' '.join(sys.argv)}")
     print(
         f"{'':30}{'images':>7}{'wall s':>8}{'CPU s':>8}{'images/s':>10}{'images/CPU s':>13}"
         f"{'MB':>6}{'growth':>8}"
     )
-    for stage, by_size in figures.items():
-        smallest = min(by_size)
-        base = by_size[smallest][1] / smallest
-        for images, (wall, cpu, memory) in by_size.items():
-            print(
-                f"{stage:30}{images:>7}{wall:>8.2f}{cpu:>8.2f}{images / wall:>10.0f}"
-                f"{images / cpu:>13.0f}{memory:>6.0f}{cpu / images / base:>8.2f}"
-            )
-        if stage in BARS and 30_000 in by_size:
-            wall = by_size[30_000][0]
-            print(f"{'':30}30,000 images may take {BARS[stage]:.0f} s: {wall:.2f} s")
+    with tempfile.TemporaryDirectory() as temporary:
+        for images in sorted(args.images):
+            folder = Path(temporary, str(images))
+            dataset = make_dataset(folder, images)
+            for stage in args.stages:
+                cost = measure(stage, folder, images, dataset, args.processes)
+                figures[stage][images] = cost
+                row(stage, images, cost, figures[stage])
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+def row(
+    stage: str,
+    images: int,
+    cost: tuple[float, float, float],
+    by_size: dict[int, tuple[float, float, float]],
+) -> None:
+    """Print a line of the table."""
+    wall, cpu, memory = cost
+    smallest = min(by_size)
+    growth = cpu / images / (by_size[smallest][1] / smallest)
+    bar = f"  of {BARS[stage]:.0f} s" if stage in BARS and images == BAR_IMAGES else ""
+    print(
+        f"{stage:30}{images:>7}{wall:>8.2f}{cpu:>8.2f}{images / wall:>10.0f}"
+        f"{images / cpu:>13.0f}{memory:>6.0f}{growth:>8.2f}{bar}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
