@@ -219,7 +219,9 @@ def loss_table(results: Path, retrained: dict[int, Path], subset: str, resamples
     return (
         f"What pruning costs on {TITLES[subset]}, points: the unpruned model minus the mean of "
         f"{len(retrained)} retraining{'s' * (len(retrained) > 1)} (95 % interval, paired bootstrap "
-        f"over {len(samples)} images, {resamples} resamples).\n\n"
+        f"over {len(samples)} images, {resamples} resamples). Every image counts once "
+        "here; in the table above the first ones count twice where NVIDIA's rules fill up a batch."
+        "\n\n"
     ) + markdown(list(lost), [[str(interval) for interval in lost.values()]])
 
 
