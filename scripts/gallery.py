@@ -24,6 +24,8 @@ VIEWS = (("report-desk.png", 1400, 1500), ("report-phone.png", 400, 1500))
 FRAME = """<body style="margin: 0"><iframe src="{page}"
 style="border: 0; width: {width}px; height: {height}px"></iframe></body>"""
 SHEET_WIDTH = 900
+# Legend and title above the pictures of a sheet, pixels.
+SHEET_HEAD = 34
 COLORS = 128
 
 
@@ -50,7 +52,8 @@ def busiest_frame(video: Path, dumps: Path) -> Image.Image:
 def sheet(path: Path) -> Image.Image:
     """The upper half of a contact sheet, made small."""
     with Image.open(path) as image:
-        upper = image.convert("RGB").crop((0, 0, image.width, image.height // 2))
+        height = SHEET_HEAD + (image.height - SHEET_HEAD) // 2
+        upper = image.convert("RGB").crop((0, 0, image.width, height))
     return upper.resize((SHEET_WIDTH, round(upper.height * SHEET_WIDTH / upper.width)))
 
 

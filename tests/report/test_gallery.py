@@ -36,8 +36,8 @@ def test_a_run_without_a_desk_run_is_refused(tmp_path, monkeypatch, capsys):
 
 
 def test_a_sheet_is_cut_and_made_small(tmp_path):
-    Image.new("RGB", (1800, 1000)).save(tmp_path / "sheet.jpg")
-    assert gallery.sheet(tmp_path / "sheet.jpg").size == (900, 250)
+    Image.new("RGB", (1800, 1034)).save(tmp_path / "sheet.jpg")
+    assert gallery.sheet(tmp_path / "sheet.jpg").size == (900, 267)
 
 
 @pytest.mark.slow
