@@ -47,9 +47,11 @@ def choose_model(
             f"the best of them loses {smallest:.2f} points"
         )
     else:
+        # Adding 0 makes a minus nought a plus nought.
+        change = round(-chosen["drop"], 2) + 0.0
         reason = (
             f"smallest model that loses at most {max_map_drop:g} points: "
-            f"{-chosen['drop']:+.2f} points at {100 * chosen['share of parameters']:.1f} % "
+            f"{change:+.2f} points at {100 * chosen['share of parameters']:.1f} % "
             "of the parameters"
         )
     table["chosen"] = table["run"] == chosen["run"]

@@ -201,6 +201,36 @@ def test_cameras_by_number_and_device(tmp_path):
     assert inference.find_inputs("12")[1:] == ([inference.Path("/dev/video12")], True)
 
 
+def test_a_camera_until_ctrl_c(run, write_spec, tmp_path, monkeypatch):
+    from detectnet_v2 import video
+
+    write_video(tmp_path / "clip.mp4", range(3))
+    opened, really_open, frames_of = [], av.open, video.VideoSource.__iter__
+
+    def open_stand_in(name, *mode, format=None):
+        if name != "/dev/video5":
+            return really_open(name, *mode, format=format)
+        opened.append(format)
+        return really_open(str(tmp_path / "clip.mp4"))
+
+    def two_frames(source):
+        frames = frames_of(source)
+        yield next(frames)
+        yield next(frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video.av, "open", open_stand_in)
+    monkeypatch.setattr(video.VideoSource, "__iter__", two_frames)
+    path_of_spec = write_spec(("coverage_threshold: 0.5", "coverage_threshold: 0.4"))
+    assert run("-e", path_of_spec, "-i", "5", "-r", tmp_path / "r") == (0, "")
+    assert opened == ["v4l2"]
+    labels = sorted((tmp_path / "r/labels/video5").iterdir())
+    assert [path.name for path in labels] == ["000000.txt", "000001.txt"]
+    assert all("mask" in path.read_text() for path in labels)
+    with really_open(str(tmp_path / "r/images_annotated/video5.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 2
+
+
 def test_a_camera_that_is_not_there(run, write_spec, tmp_path):
     status, errors = run("-e", write_spec(), "-i", "99", "-r", tmp_path / "r")
     assert status == cli.FAILED
