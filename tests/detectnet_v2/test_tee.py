@@ -170,3 +170,16 @@ def test_another_file_gets_what_this_program_printed(environment, tmp_path, flag
     assert done.returncode == 3
     assert (tmp_path / "results/printed.txt").read_text() == "told\n"
     assert ("before" in (tmp_path / "log").read_text()) == ("--append" in flags)
+
+
+def test_the_shell_script_for_containers_does_the_same(tmp_path, repository):
+    log, also = tmp_path / "run.log", tmp_path / "printed.txt"
+    script = ["bash", str(repository / "scripts/tee.sh")]
+    for flags, said in (([], "one"), (["--append", "--also", str(also)], "two")):
+        program = ["sh", "-c", f"echo {said} >&2; exit 5"]
+        done = subprocess.run(
+            [*script, *flags, str(log), *program], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (5, f"{said}\n")
+    assert log.read_text() == "one\ntwo\n"
+    assert also.read_text() == "two\n"
