@@ -103,8 +103,8 @@ rule calibration_tensorfile:
         batches=config["export"]["calibration"]["batches"],
         code=code_digest("detectnet_v2.tensorfile"),
     shell:
-        "detectnet_v2 calibration_tensorfile"
-        " -e {input.spec:q} -o {output:q} -m {params.batches} 2>&1 | tee {log:q}"
+        "python -m detectnet_v2.tee {log:q} detectnet_v2 calibration_tensorfile"
+        " -e {input.spec:q} -o {output:q} -m {params.batches}"
 
 
 rule calibrate:
@@ -132,11 +132,11 @@ rule calibrate:
         versions=CALIBRATED,
         code=code_digest("detectnet_v2.calibrate"),
     shell:
-        "detectnet_v2 calibrate -m {input.onnx:q} --cal_data_file {input.images:q}"
+        "python -m detectnet_v2.tee {log:q}"
+        " detectnet_v2 calibrate -m {input.onnx:q} --cal_data_file {input.images:q}"
         " --batches {params.settings[batches]} --batch_size {params.settings[batch_size]}"
         " --calibration_method {params.settings[method]} --results_dir {params.folder:q}"
         " -o {params.folder:q}/'calibration.trt{{version}}.bin' --trt_version {params.versions}"
-        " 2>&1 | tee {log:q}"
 
 
 rule tune_clustering:
