@@ -1,11 +1,13 @@
 """The generated parts of the documentation are those that the code would write."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from documentation import config_table, replaced, rule_graph
 
 MERMAID = """
@@ -32,6 +34,28 @@ def test_documents_are_up_to_date(repository):
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}{done.stderr}run python scripts/documentation.py"
+
+
+def test_pages_link_to_files_that_are_there(repository):
+    pages = [
+        *repository.glob("*.md"),
+        *repository.glob("docs/*.md"),
+        repository / "config/README.md",
+    ]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_catalogue_finds_what_it_lists(repository):
+    """The generic listing of the workflow catalogue wants these words, files and keys."""
+    readme = (repository / "README.md").read_text(encoding="utf-8").lower()
+    assert "snakemake" in readme and "workflow" in readme
+    assert (repository / "Snakefile").is_file()
+    assert all(path.suffix == ".smk" for path in (repository / "rules").iterdir())
+    listing = yaml.safe_load((repository / ".snakemake-workflow-catalog.yml").read_text())
+    assert listing == {"usage": {"software-stack-deployment": {"conda": True}, "report": True}}
 
 
 def test_graph_leaves_out_edges_that_a_longer_way_implies():
