@@ -52,7 +52,7 @@ def test_runs_from_top_to_bottom(tmp_path, monkeypatch, repository, fresh_checko
     client.execute()
     results = folder / "results"
     assert (results / "report.html").stat().st_size > 100_000
-    assert len(list((results / "inference/images_annotated").glob("*.jpg"))) == 8
+    assert len(list((results / "inference/images_annotated").glob("*.jpg"))) >= 8
     assert (results / "int8/calibration.bin").read_text().startswith("TRT-")
     shown = [
         output
