@@ -1,7 +1,7 @@
 """From raw face datasets to a pruned, exported and measured DetectNet_v2.
 
 Files lie under <results>/<stage>/<wildcards>/, logs under <results>/logs/<rule>/<wildcards>.log.
-Functions are in rules/common.smk, the settings in config/config.yaml.
+The first five includes hold functions, the others rules; the settings are in config/config.yaml.
 """
 
 from snakemake.utils import min_version
@@ -14,7 +14,9 @@ configfile: "config/config.yaml"
 
 include: "rules/common.smk"
 include: "rules/toolkit.smk"
+include: "rules/specs.smk"
 include: "rules/release.smk"
+include: "rules/targets.smk"
 
 
 report: "scripts/report/captions/workflow.rst"

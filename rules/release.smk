@@ -1,4 +1,4 @@
-"""What a device's release holds beside the configs: the open or the encrypted model, a cache."""
+"""What is rendered for a device and goes into its release: configs, models, calibration caches."""
 
 from deepstream.releases import version_order
 from etlt.environment import check_start
@@ -73,3 +73,92 @@ def check_etlt(jobs):
         )
     except EtltError as error:
         sys.exit(f"error: {error}")
+
+
+def device_settings(device):
+    """The config's section of a device."""
+    return (
+        config["deploy"]["local"]
+        if device == "local"
+        else config["deploy"]["devices"][device]
+    )
+
+
+def rendering_settings(device):
+    """What of a device's section its DeepStream configs depend on: not how to reach or measure it."""
+    elsewhere = (
+        *("host", "user", "port", "identity_file", "jump_host", "folder"),
+        *("nvpmodel", "jetson_clocks", "warm_up_s", "duration_s", "engines"),
+        *(
+            "engine_timeout_s",
+            "stop_timeout_s",
+            "connect_timeout_s",
+            "reconnect_timeout_s",
+        ),
+        *("min_free_disk_mb", "min_free_memory_mb"),
+    )
+    return {
+        key: value
+        for key, value in device_settings(device).items()
+        if key not in elsewhere
+    }
+
+
+def local_clip(wildcards):
+    """The video that becomes part of the desk's release; a device has its own."""
+    if wildcards.device != "local":
+        return []
+    return config["deploy"]["local"]["clip"] or "<results>/clip.mp4"
+
+
+def drawn_clip_size():
+    """Width x height of the video that is drawn where the config names none."""
+    clip = config["deploy"]["local"]["drawn_clip"]
+    return f"{clip['width']}x{clip['height']}"
+
+
+def case_names(device):
+    """`{model}-{engine}` for everything that is benchmarked on a device."""
+    engines = device_settings(device).get("engines", ["gpu"])
+    return [
+        f"{model}-{engine}"
+        for model in config["deploy"]["models"]
+        for engine in engines
+    ]
+
+
+def cases(device, file):
+    """A file of each rendered config folder of a device."""
+    return [
+        f"<results>/deepstream/{device}/{case}/{file}" for case in case_names(device)
+    ]
+
+
+def case_folders(device):
+    """The rendered config folders of a device, by case."""
+    return {
+        case: f"{config['results_dir']}/deepstream/{device}/{case}"
+        for case in case_names(device)
+    }
+
+
+def toolkit_metrics(wildcards):
+    """The toolkit's own figures of an exported model."""
+    folder = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}[
+        wildcards.model
+    ]
+    return f"<results>/{folder}/metrics.json"
+
+
+def deployed_metrics_by_model():
+    """The toolkit's own figures of each deployed model, by model."""
+    folders = {"unpruned": "unpruned/evaluation/fold0", "chosen": "chosen"}
+    return {
+        model: in_results(f"<results>/{folders[model]}/metrics.json")
+        for model in config["deploy"]["models"]
+    }
+
+
+def deployed_metrics(wildcards):
+    """The toolkit's own figures of the deployed models, as an input."""
+    return list(deployed_metrics_by_model().values())

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# What rules/common.smk says, of a workflow whose configs are rendered already.
+# What the functions of rules/ say, of a workflow whose configs are rendered already.
 SNAKEFILE = """\
 import os, sys, time
 sys.path.insert(0, {scripts!r})

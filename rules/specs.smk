@@ -1,0 +1,108 @@
+"""What the templates of the specs are filled with."""
+
+
+def spec_classes(training):
+    """What the spec templates say of each class, in channel order."""
+    keys = ("class_weight", "bbox_weight_target", "cov_radius")
+    values = {key: per_class(training[key], CLASSES) for key in keys}
+    return [
+        {"name": name} | {key: values[key][name] for key in keys} for name in CLASSES
+    ]
+
+
+def evaluation_settings(training):
+    """What a spec says of evaluation and of checkpoints: none of it changes the trained weights."""
+    return config["evaluate"] | {
+        "dbscan_min_samples": TOOLKIT.min_samples(
+            config["evaluate"]["dbscan_min_samples"]
+        ),
+        "dbscan_eps": per_class(config["evaluate"]["dbscan_eps"], CLASSES),
+        "validation": training["validation"],
+        "checkpoint_interval": training["checkpoint_interval"],
+    }
+
+
+def inference_settings():
+    """What the inference spec says of clusters: as evaluation, or the recipe's.
+
+    NVIDIA's evaluation prints no curve that a confidence could be read from.
+    """
+    if TOOLKIT.is_native:
+        return evaluation_settings(TRAIN)
+    settings = config["inference"]
+    return settings | {
+        "dbscan_eps": per_class(settings["dbscan_eps"], CLASSES),
+        "dbscan_min_samples": TOOLKIT.min_samples(settings["dbscan_min_samples"]),
+    }
+
+
+def weight_settings(training):
+    """What a spec says of training: all that determines the trained weights."""
+    watched = ("validation", "checkpoint_interval")
+    return {key: value for key, value in training.items() if key not in watched}
+
+
+def native_options(training, teacher=()):
+    """The native toolkit's section of a spec; empty under every other toolkit."""
+    if not TOOLKIT.is_native:
+        return {}
+    options = training["native"] | {"cache_directory": in_results("<results>/cache")}
+    for path in teacher:
+        options["distillation"] = training["distill"] | {
+            "teacher_model_file": in_results(path)
+        }
+    return options
+
+
+def teacher_file():
+    """The model that retraining also learns from, if it does."""
+    is_distilled = TOOLKIT.is_native and RETRAIN.get("distill", {}).get("weight", 0) > 0
+    return [f"<results>/unpruned/weights/{MODEL}"] if is_distilled else []
+
+
+def data_source(subset="fold0"):
+    """The spec's data: folds of the train split, and the val split where it is what is evaluated."""
+    results = config["results_dir"]
+
+    def source(split):
+        return {
+            "tfrecords": f"{results}/tfrecords/{split}",
+            "images": f"{results}/kitti/{split}",
+        }
+
+    return source("train") | {"validation": source("val") if subset == "val" else None}
+
+
+def network():
+    """The network's input size, pixels."""
+    return {"width": config["image_width"], "height": config["image_height"]}
+
+
+def training_memory_mb(training):
+    """Memory to reserve for a training, MB: a fixed part, and the activations of a batch.
+
+    An estimate on the safe side; ResNet18 keeps some hundred bytes for each pixel of its input.
+    """
+    pixels = training["batch_size"] * config["image_width"] * config["image_height"]
+    return 1500 + round(pixels * 800 / 1e6)
+
+
+def pretrained_suffix(source):
+    """Which kind of weights a section `pretrained` names; NGC's backbones are Keras HDF5."""
+    if source["source"] == "ngc" or needs_codec(source):
+        return ".hdf5"
+    return Path(source.get("path") or source["url"]).suffix
+
+
+def needs_codec(source):
+    """Whether first weights are a .tlt that the native toolkit cannot read as it is."""
+    is_encrypted = Path(source.get("path", "")).suffix == ".tlt"
+    return TOOLKIT.is_native and source["source"] == "file" and is_encrypted
+
+
+def pretrained_file():
+    """Where the rule `pretrained` puts the backbone's first weights; nothing without any."""
+    source = TRAIN["pretrained"]
+    if source["source"] == "none":
+        return []
+    return [f"<results>/pretrained/weights{pretrained_suffix(source)}"]
