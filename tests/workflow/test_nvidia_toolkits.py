@@ -199,10 +199,12 @@ def test_boxes_are_drawn_by_the_toolkit(request, run):
     done = bench.snakemake("inference", config={"toolkit": run})
     assert done.returncode == 0, done.stderr
     images = {path.stem for path in bench.results("kitti/val/images").iterdir()}
-    assert {path.stem for path in bench.results("inference/images_annotated").iterdir()} == images
-    assert {path.stem for path in bench.results("inference/labels").iterdir()} == images
+    drawn = {path.stem for path in bench.results("inference/images_annotated").glob("*.jpg")}
+    assert drawn == images
+    assert {path.stem for path in bench.results("inference/labels").glob("*.txt")} == images
     flag = {"tao5": "-r", "tlt2": "-o"}[run]
-    assert f"-i results/kitti/val/images {flag} results/inference" in " ".join(bench.runs()[-1])
+    command = f"-i results/kitti/val/images {flag} results/inference"
+    assert any(command in " ".join(words) for words in bench.runs())
 
 
 def test_key_is_in_no_file_that_the_workflow_leaves(tao5):
