@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 \
 BIN := .venv/bin
 SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 # Two processes: more would each wait for the one with the small run of the workflow.
-PARALLEL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses 2
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help demo test test-all lint format clean

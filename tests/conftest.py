@@ -14,8 +14,8 @@ from etlt.environment import find_interpreter, make_environment
 from etlt.errors import EtltError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# The fixture of the small run of the workflow, the longest single piece of work of the tests.
-SMALL_RUN = "finished_checkout"
+# The folder of the tests that share the small run of the workflow.
+WITH_SMALL_RUN = "tests/workflow/"
 TENSORFLOW = ".venv-tensorflow"
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -23,13 +23,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give one worker all tests of the small run, first of all, and the others file by file."""
-    for item in items:
-        group = SMALL_RUN if SMALL_RUN in item.fixturenames else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: SMALL_RUN not in item.fixturenames)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Let each process take a file's tests at a time, and one of them all of the small run's."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesAndTheSmallRun(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return WITH_SMALL_RUN if file.startswith(WITH_SMALL_RUN) else file
+
+    return FilesAndTheSmallRun(config, log)
 
 
 # No cipher, but the key matters and the calls must be right.
