@@ -53,14 +53,16 @@ def requested_precision(experiment: spec_pb2.Experiment, use_amp: bool) -> str:
 
 
 def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Precision:
-    """The precision for ``name``; 'auto' tries on a CPU whether bfloat16 is faster than float32.
+    """The precision for ``name``; 'auto' tries on a CPU that has bfloat16 whether it is faster.
 
     A CPU computes float16 as bfloat16, which needs no loss scaling.
     """
     if device.type == "cpu":
         if name == "float16":
             name = "bfloat16"
-        if name == "auto":
+        if name == "auto" and not _has_bfloat16():
+            name = "float32"
+        elif name == "auto":
             choose_gradients(model, device)
             times = {
                 candidate: _step_time(model, Precision(candidate, device))
@@ -78,6 +80,12 @@ def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Pre
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         name = "bfloat16" if native else "float16"
     return Precision(name, device)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes with bfloat16; others emulate it many times slower."""
+    mkldnn = torch.backends.mkldnn.is_available()
+    return mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _step_time(model: DetectNetV2, precision: Precision) -> float:

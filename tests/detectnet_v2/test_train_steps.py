@@ -6,11 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from detectnet_v2 import spec_pb2
+from detectnet_v2 import precision, spec_pb2
 from detectnet_v2.cost import Targets
 from detectnet_v2.distillation import Teacher
 from detectnet_v2.loader import Batch
@@ -265,7 +266,8 @@ def test_precision_is_the_specs_unless_native_or_amp_say_otherwise():
     assert requested_precision(spec, True) == "bfloat16"
 
 
-def test_a_probe_chooses_and_leaves_the_model_alone():
+def test_a_probe_chooses_and_leaves_the_model_alone(monkeypatch):
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: True)
     model = small_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     chosen = choose_precision("auto", model, CPU)
@@ -274,6 +276,22 @@ def test_a_probe_chooses_and_leaves_the_model_alone():
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in model.parameters())
     assert choose_precision("float16", model, CPU).name == "bfloat16"
+
+
+def test_a_processor_without_bfloat16_is_not_asked_for_it(monkeypatch):
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "_step_time", None)
+    assert choose_precision("auto", small_model(), CPU).name == "float32"
+
+
+def test_threads_wait_without_spinning_unless_the_user_wants_it():
+    program = "import os, detectnet_v2; print(os.environ['OMP_WAIT_POLICY'])"
+    for own, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | own
+        environment["PYTHONPATH"] = str(Path(precision.__file__).parents[1])
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_float16_is_scaled_without_being_asked():
