@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # The folder of the tests that share the small run of the workflow.
 WITH_SMALL_RUN = "tests/workflow/"
 TENSORFLOW = ".venv-tensorflow"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background, as by nohup. What the tests start shall hear Ctrl-C all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The workers share the cores; these must stand before PyTorch and NumPy are loaded.

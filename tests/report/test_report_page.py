@@ -216,7 +216,7 @@ def test_other_trainings_are_shown_while_one_is_missing(run, tmp_path):
         ("unpruned/training.csv", "", "no CSV table", "training"),
         ("chosen/choice.json", "{", "no JSON", "pruning"),
         ("chosen/choice.json", '{"run": "unpruned"}', "has no 'reason'", "pruning"),
-        ("pruned/0.5/pruning.json", "{}", "has no 'widths'", "pruning"),
+        ("pruned/0.5/pruning.json", "{}", "has no 'ratio'", "pruning"),
         ("deployed/local/benchmark.json", "{}", "has no 'cases'", "deployment"),
         ("chosen/choice.json", "[]", "no JSON object", "pruning"),
         ("check_labels/train/mafa.jpg", "nothing", "is no image", "labels"),
