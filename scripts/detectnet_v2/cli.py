@@ -115,7 +115,7 @@ def _run(module, args: argparse.Namespace) -> int:
         print(f"detectnet_v2 {args.task}: interrupted", file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
-        problems = [_what_to_do(error)]
+        problems = [what_to_do(error)]
         if not all(problems):
             logging.getLogger(__name__).exception("an error of the program")
             return FAILED
@@ -124,7 +124,7 @@ def _run(module, args: argparse.Namespace) -> int:
     return MISUSED if problem else FAILED
 
 
-def _what_to_do(error: Exception) -> str:
+def what_to_do(error: Exception) -> str:
     """One line where the machine is at its limits; nothing for an error of the program."""
     # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
     if type(error).__name__ == "OutOfMemoryError":

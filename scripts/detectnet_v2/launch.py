@@ -5,15 +5,19 @@ launching process ends all of them once one has failed, and they end when it is 
 """
 
 import argparse
+import contextlib
 import logging
+import math
 import os
 import signal
 import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from multiprocessing import connection, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from detectnet_v2.errors import DetectNetError
@@ -24,8 +28,6 @@ from detectnet_v2.status import StatusLog
 _PATIENCE = timedelta(hours=6)
 # What a process may still say after another one has failed: gloo tells it, NCCL does not.
 _GRACE_SECONDS = 5.0
-# A traceback must fit into a pipe that nobody reads before the process has ended.
-_LONGEST_TEXT = 20_000
 _FINISHED, _USER, _INTERRUPT, _PROGRAM = "finished", "user", "interrupt", "program"
 
 
@@ -47,31 +49,31 @@ def launch(args: argparse.Namespace, processes: int, status: StatusLog) -> None:
             )
         gpus = visible_gpus(torch.cuda.device_count())
     context = torch.multiprocessing.get_context("spawn")
-    reports = context.SimpleQueue()
+    workers, reports = [], []
     with (
         stop_signals() as stop,
         tempfile.TemporaryDirectory(prefix="detectnet_v2-") as folder,
     ):
         store = f"file://{folder}/store"
-        workers = [
-            context.Process(target=_work, args=(args, rank, processes, store, gpus, reports))
-            for rank in range(processes)
-        ]
         try:
-            for worker in workers:
+            for rank in range(processes):
+                # One pipe each: a queue's lock stays locked when its holder is killed.
+                report, sender = context.Pipe(duplex=False)
+                worker = context.Process(
+                    target=_work, args=(args, rank, processes, store, gpus, sender)
+                )
                 worker.start()
-            failed = _wait(workers, stop)
+                sender.close()
+                workers.append(worker)
+                reports.append(report)
+            said, failed = _wait(workers, reports, stop)
         finally:
             for worker in workers:
-                if worker.pid is not None:
-                    worker.kill()
-                    worker.join()
-    found = []
-    while not reports.empty():
-        found.append(reports.get())
+                worker.kill()
+                worker.join()
     if failed is not None:
-        _raise(found, failed, stop)
-    for kind, content in found:
+        _raise(said, failed, stop)
+    for kind, content in said:
         if kind == _FINISHED:
             status.graphical, status.kpi = content
 
@@ -88,16 +90,16 @@ def _work(
     processes: int,
     store: str,
     gpus: list[str],
-    reports: Any,
+    report_to: connection.Connection,
 ) -> None:
-    """One process of several; what stops it is put into ``reports`` as (kind, text)."""
+    """One process of several; ``report_to`` is sent (kind, content) of how it ended, once."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus:
         # Before CUDA starts: no thread can then take memory of another process's GPU by mistake.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[rank]
     import torch  # noqa: PLC0415
 
-    from detectnet_v2.cli import LOG_FORMAT  # noqa: PLC0415 - the module imports this one
+    from detectnet_v2.cli import LOG_FORMAT, what_to_do  # noqa: PLC0415 - it imports this module
     from detectnet_v2.train import train_process  # noqa: PLC0415 - as well
 
     level = logging.DEBUG if args.verbose else logging.INFO
@@ -119,13 +121,14 @@ def _work(
         report = _USER, str(error)
     except KeyboardInterrupt:
         report = _INTERRUPT, ""
-    except Exception:  # noqa: BLE001 - the launching process raises it
-        report = _PROGRAM, traceback.format_exc()[-_LONGEST_TEXT:]
+    except Exception as error:  # noqa: BLE001 - the launching process raises it
+        text = what_to_do(error)
+        report = (_USER, text) if text else (_PROGRAM, traceback.format_exc())
     if report[0] == _FINISHED:
         if rank == 0:
-            reports.put(report)
+            report_to.send(report)
         return
-    reports.put(report)
+    report_to.send(report)
     logging.shutdown()
     # Not by an exit: taking down the process group would wait for the others.
     os._exit(1)
@@ -136,16 +139,25 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _wait(workers: list, stop: Stop) -> int | None:
-    """Wait for all processes, or until one fails; returns the exit code of that one.
+def _wait(
+    workers: Sequence[BaseProcess], reports: Sequence[connection.Connection], stop: Stop
+) -> tuple[list[tuple[str, Any]], int | None]:
+    """Wait for all processes, or until one fails and the others have had time to say why.
 
     A request to stop is passed on once. A terminal has sent it to the processes already, which
     take both for one.
+
+    Returns:
+        What came through ``reports``, in the order of its arrival, and the exit code of the first
+        process that failed.
     """
-    waiting = list(workers)
+    waiting, silent = list(workers), list(reports)
+    said: list[tuple[str, Any]] = []
+    failed, deadline = None, math.inf
     told = False
-    while waiting:
-        connection.wait([worker.sentinel for worker in waiting], timeout=0.2)
+    while waiting and time.monotonic() < deadline:
+        # Reports are read as they come: a process cannot end before all of its own is.
+        connection.wait([*silent, *(worker.sentinel for worker in waiting)], timeout=0.2)
         if stop.requested and not told:
             told = True
             for worker in waiting:
@@ -153,13 +165,22 @@ def _wait(workers: list, stop: Stop) -> int | None:
                     os.kill(worker.pid, signal.SIGINT)
         ended = [worker for worker in waiting if worker.exitcode is not None]
         waiting = [worker for worker in waiting if worker not in ended]
-        failed = [worker.exitcode for worker in ended if worker.exitcode]
-        if failed:
-            deadline = time.monotonic() + _GRACE_SECONDS
-            for worker in waiting:
-                worker.join(max(deadline - time.monotonic(), 0))
-            return failed[0]
-    return None
+        said += _receive(silent)
+        for worker in ended:
+            if worker.exitcode and failed is None:
+                failed, deadline = worker.exitcode, time.monotonic() + _GRACE_SECONDS
+    return said, failed
+
+
+def _receive(silent: list[connection.Connection]) -> list[tuple[str, Any]]:
+    """Return the reports that are there, and take their pipes out of ``silent``."""
+    said = []
+    for report in connection.wait(silent, timeout=0):
+        silent.remove(report)
+        # A killed process has said nothing, or half of it.
+        with contextlib.suppress(EOFError, OSError):
+            said.append(report.recv())
+    return said
 
 
 def _raise(reports: list[tuple[str, Any]], exit_code: int, stop: Stop) -> None:

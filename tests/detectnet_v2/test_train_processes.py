@@ -1,8 +1,11 @@
 """`train --gpus 2` on a CPU: two processes that meet in gloo."""
 
 import json
+import multiprocessing
+import operator
 import os
 import signal
+import struct
 import subprocess
 import textwrap
 import time
@@ -11,6 +14,7 @@ import psutil
 import pytest
 import torch
 from detectnet_v2 import cli, launch
+from detectnet_v2.interruption import Stop
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import save_model
 
@@ -60,7 +64,7 @@ def patched(environment, tmp_path):
             "import functools, sys, time\n"
             "if '--multiprocessing-fork' in sys.argv:\n"
             "    import torch\n"
-            "    from detectnet_v2 import checkpoint, errors, loader, trainer\n"
+            "    from detectnet_v2 import checkpoint, loader, trainer\n"
             "    RANK = torch.distributed.get_rank\n"
             "    def wrap(kind, name):\n"
             "        method = getattr(kind, name)\n"
@@ -92,6 +96,32 @@ def test_each_process_gets_a_gpu_of_those_that_are_shown(monkeypatch):
     assert launch.visible_gpus(2) == ["5", "GPU-8"]
 
 
+def test_reports_longer_than_a_pipe_holds_arrive():
+    """All processes of a large batch may name all of its images."""
+    context = multiprocessing.get_context("spawn")
+    workers, reports = [], []
+    for rank in range(2):
+        report, sender = context.Pipe(duplex=False)
+        send = operator.methodcaller("send", ("user", str(rank) * 300_000))
+        workers.append(context.Process(target=send, args=(sender,), daemon=True))
+        workers[-1].start()
+        sender.close()
+        reports.append(report)
+    said, failed = launch._wait(workers, reports, Stop())
+    assert failed is None
+    assert sorted(said) == [("user", "0" * 300_000), ("user", "1" * 300_000)]
+
+
+def test_half_a_report_is_none():
+    report, sender = multiprocessing.Pipe(duplex=False)
+    # The length comes first.
+    os.write(sender.fileno(), struct.pack("!i", 1000) + b"half")
+    sender.close()
+    silent = [report]
+    assert launch._receive(silent) == []
+    assert silent == []
+
+
 def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(spec, tmp_path, patched):
     """NCCL tells nobody that a peer is gone, so the other process here waits deaf to signals."""
     environment = patched(
@@ -100,7 +130,7 @@ def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(spec, tmp_p
 def run_step(method, self, *arguments):
     if self.step == 2:
         if RANK() == 1:
-            raise errors.DetectNetError("the disk of rank 1 is broken")
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
         while True:
             time.sleep(1)
     return method(self, *arguments)
@@ -108,10 +138,10 @@ def run_step(method, self, *arguments):
     )
     done = run_two(spec(), tmp_path / "results", environment, timeout=300)
     assert done.returncode == cli.FAILED
-    assert "detectnet_v2 train: the disk of rank 1 is broken\n" in done.stderr
+    assert f"detectnet_v2 train: {cli.OUT_OF_MEMORY}\n" in done.stderr
     assert "Traceback" not in done.stderr
     last = json.loads((tmp_path / "results/status.json").read_text().splitlines()[-1])
-    assert (last["status"], last["message"]) == ("FAILURE", "the disk of rank 1 is broken")
+    assert (last["status"], last["message"]) == ("FAILURE", cli.OUT_OF_MEMORY)
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_of_its_process(spec, tmp_path, patched):
