@@ -11,6 +11,7 @@ from detectnet_v2.launch import launch
 from detectnet_v2.spec import load_experiment
 from detectnet_v2.status import StatusLog, task_status
 from detectnet_v2.whole_file import write_text
+from detectnet_v2.without_effect import settings_without_effect
 
 DEFAULT_SPEC = Path(__file__).with_name("default_spec.txt")
 """Taken without -e: one class, cars, from KITTI's object data under $DATA_BASE_PATH."""
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     with task_status(args.results_dir, "DetectNet_v2 Training", append=True) as status:
         _LOG.info("spec %s, results in %s", args.experiment_spec_file, args.results_dir)
         experiment = load_experiment(args.experiment_spec_file)
+        for line in settings_without_effect(experiment):
+            _LOG.warning("%s", line)
         write_text(
             args.results_dir / "experiment_spec.txt", text_format.MessageToString(experiment)
         )

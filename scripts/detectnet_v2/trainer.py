@@ -12,6 +12,7 @@ from torch import nn
 from detectnet_v2 import cost, optimizer, schedule, spec_pb2
 from detectnet_v2.convolution import choose_gradients
 from detectnet_v2.distillation import Teacher
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.loader import Batch
 from detectnet_v2.model import DetectNetV2, regularized_parameters
 from detectnet_v2.optimizer import MovingAverage
@@ -215,7 +216,24 @@ class Trainer:
             forward = nn.parallel.DistributedDataParallel(
                 self.model, forward_sync_buffers=False, gradient_as_bucket_view=True
             )
-        return torch.compile(forward) if compiled else forward
+        return _compiled(forward) if compiled else forward
+
+
+def _compiled(forward: Callable) -> Callable:
+    """``forward`` by torch.compile; the result raises DetectNetError where that does not work."""
+    optimized = torch.compile(forward)
+
+    def run(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        try:
+            return optimized(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).partition("\n")[0]
+            raise DetectNetError(
+                f"native.compile: PyTorch cannot compile the network here ({reason}): set it to "
+                "false"
+            ) from error
+
+    return run
 
 
 def skip_idle_biases(model: DetectNetV2) -> list[nn.Parameter]:

@@ -208,7 +208,11 @@ class _Training:
                     1,
                 ),
             )
-        work = self._order.batches(self._trainer.step, self._total_steps)
+        first = last = self._trainer.step
+        # It may have been interrupted just then.
+        if not self._trainer.schedule.finished(first):
+            last = self._total_steps
+        work = self._order.batches(first, last)
         try:
             with (
                 stop_signals() as stop,
@@ -330,7 +334,7 @@ class _Training:
 
     def _is_validated(self, epoch: int) -> bool:
         config = self._experiment.evaluation_config
-        if epoch == self._config.num_epochs:
+        if epoch == self._config.num_epochs or self._trainer.schedule.finished(self._trainer.step):
             return True
         period = config.validation_period_during_training
         first = config.first_validation_epoch

@@ -7,6 +7,7 @@ import sys
 import pytest
 from detectnet_v2 import spec, spec_pb2
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.without_effect import REASONS, settings_without_effect
 
 
 @pytest.fixture
@@ -195,3 +196,35 @@ def test_the_generated_module_is_that_of_the_schema(repository, tmp_path):
     subprocess.run(command, check=True)
     generated = (tmp_path / "spec_pb2.py").read_text()
     assert (source / "spec_pb2.py").read_text() == generated, "see the head of spec.proto"
+
+
+def test_settings_without_effect_are_told(changed, repository):
+    plain = changed()
+    assert list(settings_without_effect(plain)) == []
+    lines = list(
+        settings_without_effect(
+            changed(
+                ("vflip_probability: 0.0", "vflip_probability: 0.3"),
+                ("min_bbox_width: 1.0", "min_bbox_width: 20"),
+                ("dataset_config {", "dataset_config { dataloader_mode: LEGACY"),
+                ("model_config {", "model_config { activation { activation_type: 'elu' }"),
+            )
+        )
+    )
+    assert [line.split(" has no effect: ")[0] for line in lines] == [
+        "dataset_config.dataloader_mode",
+        "augmentation_config.spatial_augmentation.vflip_probability",
+        "model_config.activation",
+        "augmentation_config.preprocessing.min_bbox_width: 20",
+    ]
+    tao5 = spec.load_experiment(repository / "tests/detectnet_v2/specs/tao5_train.txt")
+    assert "training_config.visualizer.clearml_config" in "".join(settings_without_effect(tao5))
+
+
+def test_every_setting_without_effect_is_in_the_schema():
+    for path in REASONS:
+        fields = spec_pb2.Experiment.DESCRIPTOR.fields_by_name
+        *parents, last = path.split(".")
+        for name in parents:
+            fields = fields[name].message_type.fields_by_name
+        assert last in fields, path

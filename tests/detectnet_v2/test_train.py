@@ -1,15 +1,17 @@
 """The whole task on a set of drawn images, in one process."""
 
+import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 import torch
-from detectnet_v2 import cli, trainer, training, training_log
+from detectnet_v2 import cli, trainer, training, training_log, validation
 from detectnet_v2 import train as task
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import load_model, save_model
@@ -136,6 +138,46 @@ def test_an_interrupt_saves_and_the_next_start_resumes_exactly(
     assert not (results / "checkpoints").exists()
 
 
+def test_early_stopping_ends_validated_and_is_not_taken_up_again(
+    spec, tmp_path, monkeypatch, capfd
+):
+    path = spec(epochs=9)
+    text = path.read_text().replace("zoom_min", "vflip_probability: 0.5 zoom_min")
+    rates = "min_learning_rate: 1e-4 max_learning_rate: 1e-3 annealing_epochs: 1 patience_steps: 1"
+    path.write_text(
+        re.sub(
+            r"soft_start_annealing_schedule \{.*?\}",
+            f"early_stopping_annealing_schedule {{ {rates} }}",
+            text,
+            flags=re.DOTALL,
+        )
+    )
+    # Never better than in the first validation, that of epoch 2.
+    validate = validation.Validator.run
+    monkeypatch.setattr(
+        validation.Validator, "run", lambda *a: dataclasses.replace(validate(*a), cost=1.0)
+    )
+    run_step = trainer.Trainer.run_step
+
+    def interrupted(self, *arguments):
+        # Seen by the step after it, which is the last one of epoch 5.
+        if self.step == 18:
+            os.kill(os.getpid(), signal.SIGINT)
+        return run_step(self, *arguments)
+
+    results = tmp_path / "results"
+    monkeypatch.setattr(trainer.Trainer, "run_step", interrupted)
+    assert train(path, results) == cli.INTERRUPTED
+    assert "spatial_augmentation.vflip_probability has no effect" in capfd.readouterr().err
+    assert train(path, results) == 0
+    assert "resuming after step 20 of 36" in capfd.readouterr().err
+    rows = table(results)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["epoch"] for row in rows if row["mAP"]] == ["2", "4", "5"]
+    assert (results / "model.epoch-5.hdf5").is_file()
+    assert (results / "weights/model.hdf5").is_file()
+
+
 def test_a_changed_spec_starts_afresh_and_says_so(spec, tmp_path, monkeypatch, capfd):
     def stopped(self, *arguments):
         raise RuntimeError("power cut")
@@ -239,3 +281,31 @@ def test_a_killed_training_resumes_to_the_same_result(spec, tmp_path, environmen
     assert "resuming after step" in done.stderr
     assert_equal_weights(killed, whole)
     assert without_speed(table(killed)) == without_speed(table(whole))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike_at_every_size(spec, tmp_path):
+    """The second size makes the compiler think again; validation does without it."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    native = "ema_decay: 0.9 input_scales { until: 0.5 scale: 0.5 }"
+    assert train(spec(native=native), tmp_path / "eager") == 0
+    assert train(spec(native=f"{native} compile: true"), tmp_path / "compiled") == 0
+    for row, other in zip(table(tmp_path / "eager"), table(tmp_path / "compiled"), strict=True):
+        assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=1e-3)
+    assert_equal_weights(tmp_path / "eager", tmp_path / "compiled", tolerance=2e-2)
+
+
+@pytest.mark.slow
+def test_a_machine_that_cannot_compile_is_one_line(spec, tmp_path, environment):
+    done = subprocess.run(
+        command(spec(epochs=1, native="compile: true"), tmp_path / "results"),
+        env=environment
+        | {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == cli.FAILED
+    assert "native.compile: PyTorch cannot compile the network here (InvalidCxx" in done.stderr
+    assert "Traceback" not in done.stderr
