@@ -47,7 +47,8 @@ class Convolution(nn.Conv2d):
 def choose_gradients(model: nn.Module, device: torch.device) -> None:
     """Let every `Convolution` of a model that trains on `device` work in the faster way.
 
-    The choice follows from the machine alone, so that a training repeats and resumes.
+    The choice follows from the processor and the number of threads, not from a measurement, so that
+    a training repeats and resumes.
     """
     chosen = (
         device.type == "cpu"

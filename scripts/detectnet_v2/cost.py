@@ -61,7 +61,8 @@ def coverage_cost(
     foreground = foreground_weight.view(1, -1, 1, 1)
     loss = loss * torch.where(target > 0.5, foreground, 1 - foreground)
     if focal_gamma:
-        loss = loss * (target - predicted).abs().pow(focal_gamma)
+        # A root has no slope at zero, where a sigmoid that rounds to its target gets.
+        loss = loss * (target - predicted).abs().clamp(min=_EPSILON).pow(focal_gamma)
     if positive_weight != 1:
         loss = loss * torch.where(target > 0, positive_weight, 1.0)
     if weight is not None:

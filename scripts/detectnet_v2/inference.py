@@ -140,6 +140,12 @@ class Detector:
             )
         self._stride = config.stride or objectives.STRIDE
         self.batch_size = batch or config.batch_size or 1
+        if self.batch_size < 1:
+            raise DetectNetError(f"-b {batch}: at least 1 image a batch is needed")
+        if config.gpu_index:
+            logger.warning(
+                "inferencer_config.gpu_index: %d has no effect: give --gpu_index", config.gpu_index
+            )
         described = postprocess.describe(self._clusterings, names)
         for name, settings in described.items():
             logger.info("Post-processing of %s: %s", name, settings)

@@ -58,6 +58,16 @@ def test_focal_and_positive_weighting():
     assert result.item() == pytest.approx(expected / 2, rel=1e-5)
 
 
+def test_a_focal_root_has_a_slope_where_the_prediction_is_exact():
+    predicted = torch.tensor([0.0, 0.3, 1.0]).view(1, 1, 1, 3).requires_grad_()
+    target = torch.tensor([0.0, 0.3, 1.0]).view(1, 1, 1, 3)
+    result = cost.coverage_cost(
+        predicted, target, foreground_weight=torch.tensor([0.5]), focal_gamma=0.5
+    )
+    result.sum().backward()
+    assert torch.isfinite(predicted.grad).all()
+
+
 def test_bbox_cost_divides_by_the_whole_grid_and_the_four_sides():
     predicted, target = torch.zeros(1, 8, 2, 3), torch.zeros(1, 8, 2, 3)
     target[0, 0, 0, 0] = 2.0

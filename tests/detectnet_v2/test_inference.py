@@ -257,5 +257,7 @@ def test_models_that_do_not_fit(run, write_spec, paint, tmp_path, repository):
     engine = repository / "tests/detectnet_v2/specs/tlt2_inference_etlt.txt"
     _, errors = run("-e", engine, *arguments)
     assert "int8_v100.trt: a TensorRT engine runs on its own device only" in errors
+    _, errors = run("-e", write_spec(), *arguments, "-b", "-1")
+    assert errors == "detectnet_v2 inference: -b -1: at least 1 image a batch is needed\n"
     with pytest.raises(DetectNetError, match="names no model"):
         inference._model_of(spec.spec_pb2.InferencerConfig())
