@@ -62,6 +62,9 @@ use rule train as retrain with:
         "<logs>/retrain/{threshold}.log",
     benchmark:
         "<benchmarks>/retrain/{threshold}.tsv"
+    resources:
+        gpu=1,
+        mem_mb=training_memory_mb(RETRAIN, RETRAIN["gpus"]),
     params:
         runner=runner("train"),
         tee=logged,

@@ -78,13 +78,14 @@ def network():
     return {"width": config["image_width"], "height": config["image_height"]}
 
 
-def training_memory_mb(training):
-    """Memory to reserve for a training, MB: a fixed part, and the activations of a batch.
+def training_memory_mb(training, processes=1):
+    """Memory to reserve for a training, MB: a fixed part, and the activations of a batch, for each
+    process.
 
     An estimate on the safe side; ResNet18 keeps some hundred bytes for each pixel of its input.
     """
     pixels = training["batch_size"] * config["image_width"] * config["image_height"]
-    return 1500 + round(pixels * 800 / 1e6)
+    return processes * (1500 + round(pixels * 800 / 1e6))
 
 
 def pretrained_suffix(source):

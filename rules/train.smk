@@ -59,7 +59,7 @@ rule train:
     threads: ALL_CORES
     resources:
         gpu=1,
-        mem_mb=training_memory_mb(TRAIN),
+        mem_mb=training_memory_mb(TRAIN, TRAIN["gpus"]),
     params:
         runner=runner("train"),
         tee=logged,

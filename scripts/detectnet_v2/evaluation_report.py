@@ -85,8 +85,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_results(folder: Path, result: Result, samples: Sequence[Sample]) -> None:
-    """Write precision_recall.csv, detections.csv and, last, metrics.json; figures in percent.
+    """Write precision_recall.csv, detections.csv and, last, metrics.json.
 
+    The curves' precision and recall go from 0 to 1, the figures of metrics.json are in percent.
     Images are named as in the tfrecords, with the extension of their file.
     """
     curves = [

@@ -40,12 +40,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of an evaluation, all in percent.
+    """Figures of an evaluation, in percent.
 
     Attributes:
         average_precision: of each class by NVIDIA's rules; 0 for a class without objects.
         corrected: the same with a whole integral.
-        curves: of each class.
+        curves: of each class, from 0 to 1.
         faces: objects of each class that are evaluated, those of repeated frames once.
         coco: {"AP", "AP50", "per_class": {class: {"AP", "AP50"}}}; None for a class without
             objects. Empty if it was not asked for.

@@ -128,12 +128,13 @@ def available_cores() -> int:
 def set_threads(requested: int, processes: int) -> int:
     """Set PyTorch's threads and return their number.
 
-    ``requested`` (``native.threads``) wins, then OMP_NUM_THREADS, then the available cores shared
-    among the ``processes`` of this machine.
+    ``requested`` (``native.threads``) wins; else OMP_NUM_THREADS, or the available cores, are
+    shared among the ``processes`` of this training.
     """
     threads = requested
-    if not threads and os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        threads = int(os.environ["OMP_NUM_THREADS"])
-    threads = threads or max(1, available_cores() // processes)
+    if not threads:
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        together = int(given) if given.isdigit() else 0
+        threads = max(1, (together or available_cores()) // processes)
     torch.set_num_threads(threads)
     return threads

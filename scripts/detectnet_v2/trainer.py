@@ -40,8 +40,8 @@ NO_WISHES = Wishes()
 class Reading:
     """What a step found, the same in every process.
 
-    ``loss`` is averaged over the processes and ``gradient_norm`` is finite exactly when all
-    gradients are; ``broken`` holds the numbers of the processes whose own loss is not finite.
+    ``loss`` is averaged over the processes and ``gradient_norm`` is not finite when a gradient is
+    not; ``broken`` holds the numbers of the processes whose own loss is not finite.
     """
 
     loss: float

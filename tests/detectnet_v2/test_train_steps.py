@@ -308,6 +308,10 @@ def test_threads_follow_the_spec_then_the_environment(monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         assert set_threads(2, 1) == 2
         assert set_threads(0, 1) == 3
+        # Snakemake's cores are those of all processes of a training.
+        monkeypatch.setenv("OMP_NUM_THREADS", "8")
+        assert [set_threads(0, processes) for processes in (2, 3, 16)] == [4, 2, 1]
+        assert set_threads(2, 2) == 2
         monkeypatch.delenv("OMP_NUM_THREADS")
         assert set_threads(0, 1000) == 1
     finally:
