@@ -149,6 +149,14 @@ def _warn(name: str, case: Mapping[str, Any]) -> None:
         )
     if case["throttled_by"]:
         log.warning("%s: the board was throttled by %s", label, ", ".join(case["throttled_by"]))
+    if case["precision"] != case["asked_precision"]:
+        log.warning(
+            "%s: deepstream-app built the engine in %s instead of %s; the figure is of that, see "
+            "build.log for why",
+            label,
+            case["precision"].upper(),
+            case["asked_precision"].upper(),
+        )
     if build["rebuilt"]:
         log.warning(
             "%s: deepstream-app built the engine again instead of loading it; is the name in "

@@ -57,7 +57,7 @@ _SECOND = frozenset({VOLTA, AMPERE})
 RELEASES = {
     release.deepstream: release
     for release in (
-        Release("5.0", "4.4", "10.2", "7.1.0", _FIRST),
+        Release("5.0", "4.4", "10.2", "7.1.3", _FIRST),
         Release("5.1", "4.5.1", "10.2", "7.1.3", _FIRST),
         Release("6.0", "4.6", "10.2", "8.0.1", _FIRST),
         Release("6.0.1", "4.6.1", "10.2", "8.2.1", _FIRST),

@@ -50,10 +50,12 @@ class Case:
             self.engine_key(board or "unknown", tensorrt or "unknown"),
             self.model_sha256,
             self.calibration_sha256 or "-",
-            engine_file(
-                posixpath.basename(self.model_file), self.batch, self.engine, self.precision
-            ),
+            self.engine_name(self.precision),
         )
+
+    def engine_name(self, precision: str) -> str:
+        """Return the name of the file that nvinfer writes for a precision."""
+        return engine_file(posixpath.basename(self.model_file), self.batch, self.engine, precision)
 
     def engine_key(self, board: str, tensorrt: str) -> str:
         """Name the TensorRT engine of this case: everything that makes it another one.

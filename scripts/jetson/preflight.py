@@ -6,6 +6,7 @@ from typing import Any
 
 from deepstream import devices, releases
 from deepstream.errors import DeepStreamError
+from detectnet_v2.calibration_cache import version_number
 
 from jetson.errors import JetsonError
 from jetson.session import Session, device_script, facts
@@ -172,6 +173,7 @@ def _program_problems(seen: Probe, raw: dict[str, str], expected: devices.Device
         )
     if seen.tensorrt is not None:
         problems += _opset_problem(seen.tensorrt, expected)
+        problems += _calibration_problem(seen.tensorrt, expected)
     return problems
 
 
@@ -196,6 +198,19 @@ def _opset_problem(tensorrt: str, expected: devices.Device) -> list[str]:
     return [
         f"its TensorRT {tensorrt} reads ONNX up to opset {highest}, the config allows "
         f"{expected.opset}; set deploy.devices.{expected.name}.max_opset: {highest}"
+    ]
+
+
+def _calibration_problem(tensorrt: str, expected: devices.Device) -> list[str]:
+    """Compare with the header of the calibration cache, where the patch level is known."""
+    if expected.precision != "int8" or not _PACKAGE.fullmatch(tensorrt):
+        return []
+    if version_number(tensorrt) == version_number(expected.tensorrt):
+        return []
+    return [
+        f"has TensorRT {tensorrt}, which skips the INT8 calibration cache for the "
+        f"{expected.tensorrt} of DeepStream {expected.deepstream} without a word; flash JetPack "
+        f"{expected.release.jetpack} or set deploy.devices.{expected.name}.precision: fp16"
     ]
 
 

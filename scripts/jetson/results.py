@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from deepstream.render import NETWORK_MODES
+
 from jetson import perf, tegrastats
 from jetson.cases import Case
 from jetson.errors import JetsonError
@@ -47,7 +49,8 @@ def read(case: Case, folder: Path) -> dict[str, Any]:
         "case": case.name,
         "model": case.model,
         "engine": case.engine,
-        "precision": case.precision,
+        "precision": _precision(case, marks),
+        "asked_precision": case.precision,
         "batch": case.batch,
         "streams": case.streams,
         "fps": {**asdict(measured), "per_stream": list(measured.per_stream)},
@@ -79,6 +82,18 @@ def _last(marks: dict[str, list[str]], name: str, default: str) -> str:
 
 def _seconds(marks: dict[str, list[str]]) -> int:
     return int(marks["end_uptime"][0]) - int(marks["warm_uptime"][0])
+
+
+def _precision(case: Case, marks: dict[str, list[str]]) -> str:
+    """Return the precision that ran: nvinfer names its engine by the one that it settled for.
+
+    Without INT8 on the board or a cache that TensorRT takes it builds FP16, and says so nowhere else.
+    """
+    names = {case.engine_name(precision): precision for precision in NETWORK_MODES}
+    wanted = case.engine_name(case.precision)
+    beside = marks["engine_file"]
+    order = [*reversed(marks["built_engine"]), *(beside if wanted not in beside else ())]
+    return next((names[name] for name in order if name in names), case.precision)
 
 
 def _build(marks: dict[str, list[str]]) -> dict[str, Any]:

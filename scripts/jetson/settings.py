@@ -62,6 +62,8 @@ class Remote:
             value = getattr(self, key)
             if not value.strip() or any(ord(character) < 32 for character in value):
                 self._refuse(key, value, "give one line of text")
+        if not self.clip.startswith("/"):
+            self._refuse("clip", self.clip, "give the whole path of a video on the device")
         positive = ("duration_s", "engine_timeout_s", "stop_timeout_s", "connect_timeout_s")
         for key in positive:
             if not getattr(self, key) > 0:

@@ -323,6 +323,14 @@ def test_an_engine_built_by_hand_is_used(bench, board, dated):
     assert kept.read_text() == "built by hand"
 
 
+def test_the_precision_that_ran_is_told(bench, caplog):
+    bench.push(chosen_gpu="other-precision")
+    case = bench.run(duration_s=2)["cases"][0]
+    assert (case["precision"], case["asked_precision"]) == ("fp32", "fp16")
+    assert "built the engine in FP32 instead of FP16; the figure is of that" in caplog.text
+    assert ", FP32, 2 stream(s)" in bench.table.read_text()
+
+
 def test_the_next_run_measures_what_failed_and_nothing_else(bench, board):
     bench.push(chosen_gpu="", unpruned_gpu="crashes")
     assert "unpruned-gpu: deepstream-app failed (signal 11)" in bench.failure(duration_s=3)
@@ -363,10 +371,12 @@ def test_a_reboot_keeps_what_was_measured_before_it(bench, board):
 def test_what_makes_a_figure_doubtful_is_told(bench, board, caplog):
     lines = "".join(f"echo 'RAM 1/2MB GR3D_FREQ 99%@{clock} GPU@33C'; " for clock in (921, 614))
     board.install("tegrastats", f"#!/bin/sh\nwhile :; do {lines} sleep 0.2; done\n")
-    device = board.system / "sys/class/thermal/cooling_device0"
-    device.mkdir(parents=True)
-    (device / "type").write_text("gpu-balanced\n")
-    (device / "cur_state").write_text("2\n")
+    kinds = ("gpu-balanced", "pwm-fan", "hot-surface-alert", "gpu_scaling", "core_cold_dfll")
+    for number, kind in enumerate(kinds):
+        device = board.system / f"sys/class/thermal/cooling_device{number}"
+        device.mkdir(parents=True)
+        (device / "type").write_text(f"{kind}\n")
+        (device / "cur_state").write_text("2\n")
     bench.push(chosen_gpu="")
     found = bench.run(duration_s=1)["cases"][0]
     assert found["throttled_by"] == ["cooling:cooling_device0:gpu-balanced"]

@@ -84,6 +84,21 @@ def test_tensorrt_too_old_for_the_models(board):
     assert "reads ONNX up to opset 11, the config allows 13; set" in only(board)
 
 
+@pytest.mark.parametrize(("package", "fits"), [("8.2.1-1+cuda10.2", True), ("8.2.3-1", False)])
+def test_calibration_of_another_tensorrt(board, package, fits):
+    board.become("NVIDIA Jetson AGX Xavier Developer Kit")
+    board.install("dpkg-query", f"#!/bin/sh\necho '{package} '\n")
+    section = board.section(precision="int8", deepstream="6.0.1")
+    expected = devices.resolve("xavier", section)
+    with board.session() as session:
+        if fits:
+            assert preflight.check(session, expected).tensorrt == "8.2.1"
+            return
+        with pytest.raises(JetsonError, match="has TensorRT 8.2.3, which skips the INT8") as caught:
+            preflight.check(session, expected)
+    assert "deploy.devices.xavier.precision: fp16" in str(caught.value)
+
+
 def test_other_board(board):
     board.become("NVIDIA Jetson Xavier NX Developer Kit")
     line = only(board)
@@ -169,6 +184,7 @@ def test_settings_that_do_not_fit(board):
     for settings, complaint in (
         ({"host": " "}, "host: ' ' does not fit"),
         ({"duration_s": 0}, "duration_s: 0 does not fit"),
+        ({"clip": "videos/a.mp4"}, "clip: 'videos/a.mp4' does not fit; give the whole path"),
         ({"folder": "a\nb"}, "folder"),
         ({"warm_up_s": -1}, "warm_up_s"),
     ):

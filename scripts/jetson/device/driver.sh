@@ -90,11 +90,13 @@ set_power() {
     fi
 }
 
-throttling() { # what the kernel tells about limits: cooling devices (fans apart), over-current
+# What the kernel tells about limits: cooling devices and over-current. Fans limit nothing, and neither
+# do the hot surface alert of an Orin (from 70 C on) nor a Nano's voltages that follow its temperature.
+throttling() {
     for device in "$system"/sys/class/thermal/cooling_device*; do
         [ -r "$device/cur_state" ] || continue
         kind=$(cat "$device/type" 2>/dev/null)
-        case $kind in *fan*) continue ;; esac
+        case $kind in *fan* | hot-surface-alert | *_cold* | *_scaling*) continue ;; esac
         echo "cooling:${device##*/}:$kind=$(cat "$device/cur_state")"
     done
     for count in "$system"/sys/class/hwmon/hwmon*/oc*_event_cnt; do
