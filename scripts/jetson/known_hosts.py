@@ -135,5 +135,5 @@ def verify(entries: Iterable[Entry], host: str, port: int, key: PKey, file: Path
     raise HostKeyError(
         f"{name}: unknown host key {shown}. Compare it on the device's own screen with: "
         "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub (or the file of its type); if equal, "
-        f"add it with: ssh-keyscan -p {port} {host} >> '{file}'"
+        f"add it with: echo '{name} {key.get_name()} {key.get_base64()}' >> '{file}'"
     )

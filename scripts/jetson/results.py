@@ -87,7 +87,7 @@ def _seconds(marks: dict[str, list[str]]) -> int:
 def _precision(case: Case, marks: dict[str, list[str]]) -> str:
     """Return the precision that ran: nvinfer names its engine by the one that it settled for.
 
-    Without INT8 on the board or a cache that TensorRT takes it builds FP16, and says so nowhere else.
+    It builds FP16 where the board has no INT8 or TensorRT does not take the calibration cache.
     """
     names = {case.engine_name(precision): precision for precision in NETWORK_MODES}
     wanted = case.engine_name(case.precision)

@@ -131,6 +131,11 @@ def _notes(benchmarks: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -
             f"{cases[0]['streams']} stream(s), batch {cases[0]['batch']}, power {mode}{clocks}; "
             f"median of {min(case['fps']['samples'] for case in cases)} or more figures."
         )
+    if any(one.get("map_percent") for one in benchmarks):
+        notes.append(
+            "mAP is the toolkit's own, of the model in FP32; what INT8 costs is simulated on the "
+            "desk, in int8.json of the export."
+        )
     titles = [_BOARD_TITLES[c.board] for c in columns if c.board in _BOARD_TITLES]
     precision = "Nano FP16, the others INT8"
     if titles:

@@ -323,6 +323,7 @@ def test_an_engine_built_by_hand_is_used(bench, board, dated):
     assert kept.read_text() == "built by hand"
 
 
+@pytest.mark.slow
 def test_the_precision_that_ran_is_told(bench, caplog):
     bench.push(chosen_gpu="other-precision")
     case = bench.run(duration_s=2)["cases"][0]

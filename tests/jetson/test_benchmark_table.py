@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from jetson import results, table
+from jetson.cases import Case
 
 
 def benchmark(device, board, figures, **map_percent):
@@ -52,6 +53,7 @@ def test_table():
     assert "nano: a nano, DeepStream 6.3, TensorRT 8.5, INT8, 1 stream(s), batch 1" in notes
     assert "power nvpmodel 8, jetson_clocks" in notes
     assert "they were not measured here" in notes
+    assert "mAP is the toolkit's own, of the model in FP32" in notes
 
 
 def test_board_without_published_figures():
@@ -76,6 +78,34 @@ def test_board_without_published_figures():
 )
 def test_published_figures(board, model, engine, expected):
     assert table.published(board, model, engine) == expected
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ("built_engine={fp16}\nengine_file={fp16}", "fp16"),
+        ("engine_file={fp16}", "fp16"),
+        ("engine_file={fp16}\nengine_file={int8}", "int8"),
+        # The cached one was not taken.
+        ("engine_file={fp16}\nengine_file={int8}\nbuilt_engine={fp16}", "fp16"),
+        ("", "int8"),
+        ("engine_file=somebody's.engine", "int8"),
+    ],
+)
+def test_precision_that_ran(tmp_path: Path, marks, expected):
+    names = {p: f"model.onnx_b1_dla0_{p}.engine" for p in ("fp16", "int8")}
+    log = "**PERF:  9.00 (9.00)\t\n"
+    (tmp_path / "measure.log").write_text(log)
+    (tmp_path / "result").write_text(
+        "phase=measure\nmeasure_verdict=complete\nmeasure_status=0\nwarm_log=0\nwarm_uptime=1\n"
+        f"end_uptime=5\nend_log={len(log)}\n{marks.format(**names)}\n"
+    )
+    case = Case(
+        *("a-dla0", "a", "dla0", "a-dla0/app.txt", "a-dla0/infer.txt", "a-dla0/model.onnx"),
+        *("int8", 1, 1, 5, "0" * 64, "1" * 64),
+    )
+    found = results.read(case, tmp_path)
+    assert (found["precision"], found["asked_precision"]) == (expected, "int8")
 
 
 @pytest.mark.parametrize(
