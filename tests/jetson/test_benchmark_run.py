@@ -237,6 +237,26 @@ def test_power_settings_are_put_back_after_a_failure_too(bench, board):
 
 
 @pytest.mark.slow
+def test_power_mode_that_is_not_put_back(bench, board, caplog):
+    """Some modes are left by a reboot alone, which the program asks for and nobody allows."""
+    mode = board.system / "power-mode"
+    mode.write_text("1\n")
+    board.install(
+        "nvpmodel",
+        f"#!/bin/sh\nif [ \"$1\" = -q ]; then cat '{mode}'; else "
+        f'[ "$2" = 1 ] || echo "$2" >\'{mode}\'; fi\n',
+    )
+    bench.push(chosen_gpu="")
+    bench.run(nvpmodel=0)
+    assert f"could not be put back; see {board.root}/power.restore" in caplog.text
+    assert (board.root / "power.restore").read_text() == "nvpmodel=1\n"
+    for output in (bench.output, bench.table):
+        output.unlink()
+    message = bench.failure(nvpmodel=0, duration_s=3)
+    assert f"set by hand what {board.root}/power.restore says" in message
+
+
+@pytest.mark.slow
 def test_power_mode_that_does_not_change(bench, board):
     board.install("nvpmodel", '#!/bin/sh\n[ "$1" = -q ] && echo 2\nexit 0\n')
     bench.push(chosen_gpu="")

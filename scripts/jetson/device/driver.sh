@@ -44,7 +44,9 @@ put_power_back() { # reads power.restore, written before anything was changed
         sudo -n jetson_clocks --restore "$root/clocks.restore" </dev/null || restored=no
     fi
     if [ -n "$former" ]; then
-        sudo -n nvpmodel -m "$former" </dev/null || restored=no
+        # Some modes want a reboot, which nobody is there to allow.
+        sudo -n nvpmodel -m "$former" </dev/null
+        [ "$(power_mode)" = "$former" ] || restored=no
     fi
     if [ "$restored" = yes ]; then
         rm -f "$root/power.restore" "$root/clocks.restore"
@@ -293,7 +295,8 @@ if [ ! -d "$release" ]; then
 fi
 
 if ! set_power; then
-    : "${reason:=the former power settings could not be put back}"
+    hint="set by hand what $root/power.restore says, restart, and remove that file"
+    : "${reason:=the former power settings could not be put back; $hint}"
     exit 1
 fi
 number=0
