@@ -103,6 +103,9 @@ def _message(error: ValidationError) -> str:
             f"{key}: {value!r} is a text, not a number; "
             "YAML wants a point and a signed exponent, as in 5.0e-6, and no quotes"
         )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if error.validator == "type" and error.validator_value == "string" and is_number:
+        return f'{key}: {value} is a number, not a text; put it in quotes, as in "6.0.1"'
     return f"{key}: {error.message}"
 
 

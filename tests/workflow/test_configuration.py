@@ -66,6 +66,7 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("train.epoch", 3, "train.epoch: unknown key; did you mean epochs?"),
         ("categroy_limit", 3, "categroy_limit: unknown key; did you mean category_limit?"),
         ("train.learning_rate.min", "5e-6", "is a text, not a number"),
+        ("deploy.devices.nano.deepstream", 6.0, "6.0 is a number, not a text; put it in quotes"),
         ("train.epochs", 0, "train.epochs: 0 is less than the minimum of 1"),
         ("train.epochs", 2.5, "train.epochs: 2.5 is not of type 'integer'"),
         ("image_width", 961, "image_width: 961 is not a multiple of 16"),
