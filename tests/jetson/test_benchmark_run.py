@@ -392,7 +392,8 @@ def test_a_reboot_keeps_what_was_measured_before_it(bench, board):
 def test_what_makes_a_figure_doubtful_is_told(bench, board, caplog):
     lines = "".join(f"echo 'RAM 1/2MB GR3D_FREQ 99%@{clock} GPU@33C'; " for clock in (921, 614))
     board.install("tegrastats", f"#!/bin/sh\nwhile :; do {lines} sleep 0.2; done\n")
-    kinds = ("gpu-balanced", "pwm-fan", "hot-surface-alert", "gpu_scaling", "core_cold_dfll")
+    kinds = ("gpu-balanced", "pwm-fan", "hot-surface-alert")
+    kinds += ("gpu_scaling", "core_cold_dfll", "DFLL-floor")
     for number, kind in enumerate(kinds):
         device = board.system / f"sys/class/thermal/cooling_device{number}"
         device.mkdir(parents=True)

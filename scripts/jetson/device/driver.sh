@@ -98,7 +98,7 @@ throttling() {
     for device in "$system"/sys/class/thermal/cooling_device*; do
         [ -r "$device/cur_state" ] || continue
         kind=$(cat "$device/type" 2>/dev/null)
-        case $kind in *fan* | hot-surface-alert | *_cold* | *_scaling*) continue ;; esac
+        case $kind in *fan* | hot-surface-alert | *_cold* | *floor* | *_scaling*) continue ;; esac
         echo "cooling:${device##*/}:$kind=$(cat "$device/cur_state")"
     done
     for count in "$system"/sys/class/hwmon/hwmon*/oc*_event_cnt; do
