@@ -151,6 +151,11 @@ def _program_problems(seen: Probe, raw: dict[str, str], expected: devices.Device
             f"is a {seen.model}, the config expects a {expected.title}; set {where}.board: "
             f"{seen.board} or {where}.host to the right device"
         )
+    if raw.get("gpu") == "no":
+        problems.append(
+            f"user {seen.user} may not use the GPU (/dev/nvmap); run there: sudo usermod -aG video "
+            f"{seen.user}"
+        )
     if not raw.get("deepstream_app"):
         elsewhere = raw.get("deepstream_elsewhere")
         remedy = (

@@ -8,6 +8,7 @@ import pytest
 from deepstream import devices
 from jetson import preflight
 from jetson.errors import JetsonError
+from jetson.session import device_script, facts
 
 from .loopback_board import NANO
 
@@ -63,6 +64,20 @@ def test_deepstream_app_elsewhere(board):
     program.parent.mkdir(parents=True)
     program.touch()
     assert f"link it with: sudo ln -s {program} /usr/local/bin/" in only(board)
+
+
+def test_user_without_the_gpu(board):
+    gpu = board.system / "dev/nvmap"
+    gpu.parent.mkdir()
+    gpu.touch()
+    with board.session() as session:
+        seen, raw = preflight.probe(session)
+        assert raw["gpu"] == "yes"
+        # Tests may run as root, who may write to everything.
+        denied = device_script("common", "preflight").replace('[ -w "$gpu" ]', "false")
+        raw = facts(session.run(denied, session.remote.folder, session.remote.clip, "", "no"))
+    (line,) = preflight._program_problems(seen, raw, devices.resolve("nano", board.section()))
+    assert "may not use the GPU (/dev/nvmap); run there: sudo usermod -aG video" in line
 
 
 def test_broken_deepstream_app(board):

@@ -12,6 +12,10 @@ emit board "$(tr -d '\000' <"$system/proc/device-tree/model" 2>/dev/null)"
 emit l4t "$(sed -n 's/^# R\([0-9]*\).*REVISION: *\([0-9.]*\).*/\1.\2/p' \
     "$system/etc/nv_tegra_release" 2>/dev/null)"
 
+# Every program on a Jetson's GPU opens it; udev gives it to the group video.
+gpu=$system/dev/nvmap
+if [ ! -e "$gpu" ] || { [ -r "$gpu" ] && [ -w "$gpu" ]; }; then emit gpu yes; else emit gpu no; fi
+
 app=$(command -v deepstream-app)
 emit deepstream_app "$app"
 emit deepstream_elsewhere "$(ls -d "$system"/opt/nvidia/deepstream/deepstream*/bin/deepstream-app 2>/dev/null | tail -n 1)"
