@@ -111,8 +111,7 @@ class _Verifier(paramiko.MissingHostKeyPolicy):
         """Raise HostKeyError unless the key is the known one."""
         known_hosts.verify(
             self.entries,
-            self.endpoint.host,
-            self.endpoint.port,
+            *self.endpoint.known_as,
             key,
             self.endpoint.user_known_hosts[0],
         )
@@ -122,7 +121,7 @@ class _Verifier(paramiko.MissingHostKeyPolicy):
         transport = paramiko.Transport(*args, **kwargs)
         security = transport.get_security_options()
         security.ciphers = CIPHERS
-        name = known_hosts.lookup_name(self.endpoint.host, self.endpoint.port)
+        name = known_hosts.lookup_name(*self.endpoint.known_as)
         security.key_types = known_hosts.preferred_types(self.entries, name, security.key_types)
         return transport
 

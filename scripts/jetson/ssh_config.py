@@ -27,6 +27,12 @@ class Endpoint:
     user_known_hosts: tuple[Path, ...] = ()
     proxy_command: str | None = None
     jumps: tuple[str, ...] = field(default=())
+    host_key_alias: str | None = None
+
+    @property
+    def known_as(self) -> tuple[str, int]:
+        """Host and port under which known_hosts lists its key: an alias stands for itself."""
+        return (self.host_key_alias, 22) if self.host_key_alias else (self.host, self.port)
 
     @property
     def known_hosts(self) -> tuple[Path, ...]:
@@ -114,6 +120,7 @@ def resolve(
         user_known_hosts=tuple(_paths(known_hosts)),
         proxy_command=options.get("proxycommand"),
         jumps=_jumps(jump_host or options.get("proxyjump", "none")),
+        host_key_alias=options.get("hostkeyalias"),
     )
     if identity_file:
         endpoint = replace(endpoint, identity_files=(str(Path(identity_file).expanduser()),))

@@ -83,6 +83,16 @@ def test_hashed_known_hosts_are_understood(board):
         assert session.connected
 
 
+def test_host_key_alias(board):
+    """Boards that take turns at one address have their keys listed by name."""
+    board.write_ssh_config(extra="  HostKeyAlias nano-on-the-desk\n")
+    assert "nano-on-the-desk: unknown host key" in refusal(board, HostKeyError)
+    public = board.host_key.with_suffix(".pub").read_text()
+    board.known_hosts.write_text(f"nano-on-the-desk {public}")
+    with board.session() as session:
+        assert session.run("echo in") == "in\n"
+
+
 def test_known_key_of_another_kind_is_asked_for(board):
     """A host with several keys must show the one that is known."""
     ecdsa = board.folder / "host_key_ecdsa"
