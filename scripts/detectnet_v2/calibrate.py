@@ -252,7 +252,8 @@ def _heads(model: onnx.ModelProto) -> set[str]:
         name = pending.pop()
         found.add(name)
         if producers[name].op_type != "Conv":
-            pending.extend(producers[name].input)
+            # Weights have no producer: another exporter may add a bias in a step of its own.
+            pending.extend(source for source in producers[name].input if source in producers)
     return found
 
 

@@ -130,14 +130,19 @@ class OnnxNetwork:
             reason = str(error).splitlines()[0]
             raise DetectNetError(f"{path}: ONNX Runtime cannot run it: {reason}") from error
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        self._outputs = []
         for name in (BBOX_OUTPUT, COV_OUTPUT):
-            if name not in outputs:
+            # tf2onnx, an option of NVIDIA's export, appends the number of the output.
+            found = next((other for other in (name, f"{name}:0") if other in outputs), None)
+            if found is None:
                 raise DetectNetError(
                     f"{path}: has no output {name} (but {', '.join(outputs)}): no DetectNet_v2"
                 )
-        if outputs[COV_OUTPUT][1] != len(classes):
+            self._outputs.append(found)
+        channels = outputs[self._outputs[1]][1]
+        if channels != len(classes):
             raise DetectNetError(
-                f"{path}: finds {outputs[COV_OUTPUT][1]} classes, the spec has {len(classes)} "
+                f"{path}: finds {channels} classes, the spec has {len(classes)} "
                 f"({', '.join(classes)})"
             )
         self._input = self._session.get_inputs()[0]
@@ -158,7 +163,7 @@ class OnnxNetwork:
             batch = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else part
             values = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32)
             values /= 255
-            found = self._session.run([BBOX_OUTPUT, COV_OUTPUT], {self._input.name: values})
+            found = self._session.run(self._outputs, {self._input.name: values})
             parts.append([output[: len(part)] for output in found])
         bbox, cov = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
         self.seconds.append((time.perf_counter() - started) / len(images))

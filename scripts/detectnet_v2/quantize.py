@@ -33,16 +33,17 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
 
     These are the inputs of convolutions, and the shortcut of each addition. TensorRT runs a
     convolution, the addition after it and the rectifier as one step in higher precision, so what
-    lies between them is never stored; nor are the outputs, which are float32.
+    lies between them is never stored; nor are the outputs, which are float32. Adding a weight, as
+    another exporter may do with a bias, is part of the step before it.
     """
-    names = []
+    activations = activation_tensors(model)
+    wanted = set()
     for node in model.graph.node:
         if node.op_type == "Conv":
-            names.append(node.input[0])
-        elif node.op_type == "Add":
-            names.append(node.input[1])
-    wanted = set(names)
-    return [name for name in activation_tensors(model) if name in wanted]
+            wanted.add(node.input[0])
+        elif node.op_type == "Add" and set(node.input) <= set(activations):
+            wanted.add(node.input[1])
+    return [name for name in activations if name in wanted]
 
 
 def quantize(model: onnx.ModelProto, cache: CalibrationCache) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from detectnet_v2.network import load_network
 from detectnet_v2.onnx_graph import onnx_model
 from detectnet_v2.quantize import quantize, quantize_kernel, quantized_tensors
 from detectnet_v2.tensorfile import write_tensorfile
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 SIZE = {"input_height": 32, "input_width": 48}
@@ -71,6 +71,69 @@ def test_input_and_heads_keep_their_whole_range(make_model):
     amax = ranges(model, histograms, method="percentile", percentile=50)
     whole = {"input_1", "output_bbox/BiasAdd", "output_cov/BiasAdd", "output_cov/Sigmoid"}
     assert {name for name, value in amax.items() if value == histograms[name].maximum} == whole
+
+
+def as_nvidia_exports(model):
+    """The same network with biases and batch norms in steps of their own, and tf2onnx's names."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    heads = {value.name: f"{value.name}:0" for value in result.graph.output}
+    for value in result.graph.output:
+        value.name = heads[value.name]
+    nodes, weights = [], {tensor.name: tensor for tensor in result.graph.initializer}
+    for node in result.graph.node:
+        node.output[0] = heads.get(node.output[0], node.output[0])
+        if node.op_type != "Conv":
+            nodes.append(node)
+            continue
+        name, bias = f"{node.name}/step", numpy_helper.to_array(weights[node.input[2]])
+        ones = np.ones_like(bias)
+        added = {"bias": bias[:, None, None], "scale": ones, "shift": 0 * ones, "variance": ones}
+        for part, values in added.items():
+            result.graph.initializer.append(numpy_helper.from_array(values, f"{name}/{part}"))
+        conv = helper.make_node("Conv", node.input[:2], [f"{name}/conv"])
+        conv.attribute.extend(node.attribute)
+        inputs = [f"{name}/{part}" for part in ("sum", "scale", "shift", "shift", "variance")]
+        nodes += [
+            conv,
+            helper.make_node("Add", [f"{name}/bias", f"{name}/conv"], [f"{name}/sum"]),
+            helper.make_node("BatchNormalization", inputs, node.output, epsilon=1e-9),
+        ]
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    result.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
+    onnx.checker.check_model(result)
+    return result
+
+
+def test_networks_of_nvidias_exporters_are_calibrated_and_simulated(make_model, tmp_path):
+    model = onnx_model(make_model(10, 2, **SIZE))
+    other = as_nvidia_exports(model)
+    scales, outputs = [], []
+    for proto in (model, other):
+        amax = ranges(proto, collect_histograms(proto, photographs(4)))
+        scales.append(amax)
+        write_cache(tmp_path / "cal.bin", {n: v / 127 for n, v in amax.items()}, "8.2.1")
+        result = quantize(proto, read_cache(tmp_path / "cal.bin"))
+        names = [value.name for value in result.graph.output]
+        outputs.append(tapped(result, photographs(2, seed=5), names))
+    # What an engine stores in eight bits is the same, and so are its scales.
+    assert quantized_tensors(other) == quantized_tensors(model)
+    for name in quantized_tensors(model):
+        assert scales[1][name] == pytest.approx(scales[0][name], rel=1e-2), name
+    for name, values in outputs[0].items():
+        np.testing.assert_allclose(outputs[1].get(f"{name}:0"), values, atol=0.05)
+
+
+def test_outputs_that_are_named_by_tf2onnx_are_found(make_model, tmp_path):
+    model = onnx_model(make_model(10, 2, **SIZE))
+    images = (photographs(2).transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    found = []
+    for name, proto in (("plain", model), ("numbered", as_nvidia_exports(model))):
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        found.append(load_network(tmp_path / f"{name}.onnx", ["mask", "no-mask"])(images))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 def test_images_of_another_size_are_refused(make_model):
