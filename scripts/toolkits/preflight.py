@@ -83,7 +83,8 @@ def _image(image: str) -> Iterable[str]:
         return
     if "nvcr.io" not in _logins():
         yield f"NGC login: none for nvcr.io, and {image} is not here yet; run: {LOGIN}"
-    else:
+    # An experiment in Docker before 20.10, which may pull the image all the same.
+    elif "experimental" not in told:
         yield (
             f"image: {image} is not here and cannot be pulled ({_first_line(told)}); try: "
             f"docker pull {image}"

@@ -107,6 +107,18 @@ def test_image_that_can_be_pulled(machine):
     assert problems() == []
 
 
+def test_old_docker_cannot_ask_for_an_image_and_may_pull_it(machine, tmp_path):
+    refusal = "docker manifest inspect is only supported on a Docker cli with experimental cli"
+    machine(
+        "docker",
+        DOCKER.format(info="""echo '{"nvidia": {}}'""", image=1, manifest=1).replace(
+            "unauthorized: authentication required", refusal
+        ),
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"nvcr.io": {}}}))
+    assert problems() == []
+
+
 def test_several_things_are_several_lines(machine, tmp_path):
     (tmp_path / "bin/docker").unlink()
     (tmp_path / "bin/nvidia-smi").unlink()
