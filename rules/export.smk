@@ -13,6 +13,8 @@ rule export_model:
         toolkit_conda(EXPORTER)
     container:
         container_image(EXPORTER)
+    resources:
+        gpu=0 if EXPORTER.is_native else 1,
     params:
         runner=runner("export", EXPORTER),
         tee=lambda wc, output: logged(wc, output, EXPORTER),
