@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from configuration import ConfigError, check_config, merged
 from documentation import config_table, replaced, rule_graph
 
 MERMAID = """
@@ -46,6 +47,23 @@ def test_pages_link_to_files_that_are_there(repository):
         for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_settings_on_the_pages_are_valid(repository):
+    config = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    settings = [
+        (page.name, yaml.safe_load(block))
+        for page in (repository / "README.md", *sorted(repository.glob("docs/*.md")))
+        for block in re.findall(
+            r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S
+        )
+    ]
+    assert {"README.md", "export.md", "toolkits.md"} <= {name for name, _ in settings}
+    for name, overlay in settings:
+        try:
+            check_config(merged(config, overlay), repository / "config/config.schema.yaml")
+        except ConfigError as error:
+            pytest.fail(f"{name}: {error}")
 
 
 def test_catalogue_finds_what_it_lists(repository):
