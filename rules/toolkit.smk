@@ -6,7 +6,8 @@ from toolkits import container, preflight
 # The rules that run the toolkit's programs.
 TOOLKIT_RULES = {
     *("tfrecords", "tfrecords_val", "train", "retrain", "evaluate", "prune"),
-    *("export_model", "export_uff", "inference"),
+    *("export_uff", "inference"),
+    *([] if EXPORTER.is_native else ["export_model"]),
 }
 
 

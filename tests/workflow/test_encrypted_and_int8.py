@@ -155,6 +155,28 @@ def test_encrypted_int8_release(checkout, snakemake, plan, codec, codec_python, 
     assert "the key in ETLT_KEY is not the one" in stopped(done)
 
 
+def test_decrypted_tlt_is_exported_without_the_container(
+    checkout, snakemake, codec, codec_python, monkeypatch
+):
+    """A .tlt of another computer, on one with neither Docker nor a GPU."""
+    monkeypatch.setenv("ETLT_KEY", KEY)
+    results = checkout / "results"
+    weights, exported = results / "unpruned/weights", results / "export/unpruned/model.onnx"
+    codec.encrypt_tlt(weights / "model.hdf5", weights / "model.tlt", KEY)
+    expected = onnx.load(exported).graph.initializer
+    exported.unlink()
+    config = {
+        "toolkit": "tlt2",
+        "export": {"accept_nvidia_eff_licence": True, "codec_python": codec_python},
+    }
+    rules = ("codec", "decrypt_model", "evaluate_spec", "export_model")
+    target = str(exported.relative_to(checkout))
+    snakemake(checkout, target, "--cores", "2", "--allowed-rules", *rules, config=config)
+    plain = results / "decrypted/unpruned.hdf5"
+    assert plain.read_bytes() == (weights / "model.hdf5").read_bytes()
+    assert list(onnx.load(exported).graph.initializer) == list(expected)
+
+
 @pytest.mark.slow
 def test_nvidias_codec_in_the_graph(checkout, snakemake, real_codec, monkeypatch):
     monkeypatch.setenv("ETLT_KEY", KEY)
