@@ -206,7 +206,7 @@ def test_each_task_is_nvidias_command_line(tao5):
 
 
 def test_docker_gets_gpu_user_project_and_key_by_name(tao5):
-    run = next(run for run in tao5.runs() if "train" in run)
+    run = next(run for run in tao5.runs() if "evaluate" in run)
     folder = str(tao5.folder)
     pairs = dict(itertools.pairwise(run))
     assert pairs["--gpus"] == "all"
