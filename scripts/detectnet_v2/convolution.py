@@ -34,6 +34,8 @@ class Convolution(nn.Conv2d):
     def _fits(self, images: Tensor) -> bool:
         return (
             torch.is_grad_enabled()
+            # The compiler takes minutes for so many small operations.
+            and not torch.compiler.is_compiling()
             and self.weight.requires_grad
             and not torch.is_autocast_enabled(images.device.type)
             and images.is_contiguous(memory_format=torch.channels_last)

@@ -73,6 +73,14 @@ def test_products_are_what_runs(monkeypatch):
     assert calls == []
 
 
+def test_a_compiled_network_leaves_convolutions_to_the_compiler(monkeypatch):
+    monkeypatch.setattr(winograd, "weight_gradient", None)
+    module = Convolution(64, 64, 3, 1, 1).to(memory_format=torch.channels_last)
+    module.by_products = True
+    torch.compile(module, backend="eager")(images_of(1, 64, 8, 8)).sum().backward()
+    assert module.weight.grad is not None
+
+
 def test_network_learns_the_same():
     torch.manual_seed(0)
     model = DetectNetV2(10, 2, input_height=48, input_width=64).train()

@@ -1,5 +1,6 @@
 """A program's output, on a terminal and in a log file."""
 
+import contextlib
 import io
 import os
 import pty
@@ -153,11 +154,17 @@ def test_ctrl_c_is_left_to_the_program(tmp_path, environment):
         env=environment,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # What a shell starts in the background ignores it, and a shell below cannot trap it then.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads
     )
-    while not log.exists() or b"ready" not in log.read_bytes():
-        time.sleep(0.02)
-    os.killpg(program.pid, signal.SIGINT)
-    assert program.wait(timeout=20) == 4
+    try:
+        while not log.exists() or b"ready" not in log.read_bytes():
+            time.sleep(0.02)
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.wait(timeout=20) == 4
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
     assert log.read_text() == "ready\nsaved\n"
 
 
