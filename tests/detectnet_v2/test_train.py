@@ -288,12 +288,15 @@ def test_a_compiled_network_trains_alike_at_every_size(spec, tmp_path):
     """The second size makes the compiler think again; validation does without it."""
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
-    native = "ema_decay: 0.9 input_scales { until: 0.5 scale: 0.5 }"
-    assert train(spec(native=native), tmp_path / "eager") == 0
-    assert train(spec(native=f"{native} compile: true"), tmp_path / "compiled") == 0
-    for row, other in zip(table(tmp_path / "eager"), table(tmp_path / "compiled"), strict=True):
-        assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=1e-3)
-    assert_equal_weights(tmp_path / "eager", tmp_path / "compiled", tolerance=2e-2)
+    native = "input_scales { until: 0.5 scale: 0.5 }"
+    for name, compiled in (("eager", "false"), ("compiled", "true")):
+        path = spec(epochs=2, rate=1e-4, native=f"{native} compile: {compiled}")
+        assert train(path, tmp_path / name) == 0
+    eager, compiled = (table(tmp_path / name) for name in ("eager", "compiled"))
+    # The order of sums differs, and Adam makes equal steps of the least gradients.
+    for row, other in zip(eager, compiled, strict=True):
+        assert float(other["loss"]) == pytest.approx(float(row["loss"]), rel=5e-3)
+    assert_equal_weights(tmp_path / "eager", tmp_path / "compiled", tolerance=5e-3)
 
 
 @pytest.mark.slow
