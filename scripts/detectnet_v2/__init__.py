@@ -2,6 +2,8 @@
 
 import os
 
-# PyTorch's threads wait for each other after every operation. Waiting by spinning, the default,
-# keeps the awaited one from running where other programs run, too. OpenMP reads this when loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# PyTorch's threads wait for each other after every operation, and spin meanwhile. Spinning for
+# long, the default, keeps the awaited one from running where other programs run, too; not at all
+# costs time on an idle machine (benchmarks/waiting.py). OpenMP reads this when it is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -284,10 +284,15 @@ def test_a_processor_without_bfloat16_is_not_asked_for_it(monkeypatch):
     assert choose_precision("auto", small_model(), CPU).name == "float32"
 
 
-def test_threads_wait_without_spinning_unless_the_user_wants_it():
-    program = "import os, detectnet_v2; print(os.environ['OMP_WAIT_POLICY'])"
-    for own, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
-        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | own
+def test_threads_spin_for_a_short_time_unless_the_user_says_how_long():
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    program = "import os, detectnet_v2; print(os.environ.get('GOMP_SPINCOUNT'))"
+    for own, expected in (
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ):
+        environment = {k: v for k, v in os.environ.items() if k not in names} | own
         environment["PYTHONPATH"] = str(Path(precision.__file__).parents[1])
         command = [sys.executable, "-c", program]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
