@@ -9,11 +9,14 @@ machine falls on both; the table gives the median of each and of the ratio of ne
 import argparse
 import io
 import multiprocessing
+import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -119,7 +122,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=serve, args=(loop, files, arguments, folder, other))
-        self._process.start()
+        with openmp_spinning(shortly=loop is TrainLoop):
+            self._process.start()
         other.close()
 
     def __enter__(self) -> "Worker":
@@ -133,6 +137,17 @@ class Worker:
         """Train for some steps."""
         self._connection.send(steps)
         return self._connection.recv()
+
+
+@contextmanager
+def openmp_spinning(*, shortly: bool) -> Iterator[None]:
+    """Start processes with the spin count that the package has set, or with OpenMP's own."""
+    count = os.environ.get("GOMP_SPINCOUNT")
+    if not shortly:
+        os.environ.pop("GOMP_SPINCOUNT", None)
+    yield
+    if count is not None:
+        os.environ["GOMP_SPINCOUNT"] = count
 
 
 def serve(
