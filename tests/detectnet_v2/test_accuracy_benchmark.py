@@ -1,6 +1,5 @@
 """The accuracy benchmark: stored detections give their figures again, intervals, tables."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -10,16 +9,9 @@ import pytest
 from detectnet_v2 import cli, dataset_convert, metrics, spec
 from detectnet_v2.dataset import Sample
 
+from .benchmark_modules import benchmark_module
+
 CLASSES = ["mask", "no-mask"]
-
-
-def benchmark_module(repository, name):
-    """A file of benchmarks/ as a module; the folder's names are also others', so it is no path."""
-    location = importlib.util.spec_from_file_location(name, repository / f"benchmarks/{name}.py")
-    module = importlib.util.module_from_spec(location)
-    sys.modules[name] = module
-    location.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
