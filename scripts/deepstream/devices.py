@@ -203,7 +203,7 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> Device:
     if "precisions" in facts:
         facts["precisions"] = tuple(facts["precisions"])
     if "deepstream" in facts:
-        facts["deepstream"] = str(facts["deepstream"])
+        facts["deepstream"] = releases.release(facts["deepstream"]).deepstream
     device = replace(board, name=name, **facts)
     _check(device)
     return device

@@ -89,13 +89,21 @@ _OPSETS = (
 
 
 def release(version: str) -> Release:
-    """Look up a DeepStream release, raising DeepStreamError with the known ones."""
-    found = RELEASES.get(str(version))
-    if found is None:
-        raise DeepStreamError(
-            f"DeepStream {version}: unknown release, known: {', '.join(RELEASES)}"
-        )
-    return found
+    """Look up a DeepStream release, raising DeepStreamError with the known ones.
+
+    Zeros at the end do not count: deepstream-app of release 6.0 says 6.0.0.
+    """
+    wanted = _without_zeros(version_order(version))
+    for known in RELEASES.values():
+        if _without_zeros(known.order) == wanted:
+            return known
+    raise DeepStreamError(f"DeepStream {version}: unknown release, known: {', '.join(RELEASES)}")
+
+
+def _without_zeros(order: tuple[int, ...]) -> tuple[int, ...]:
+    while order and order[-1] == 0:
+        order = order[:-1]
+    return order
 
 
 def highest_opset(tensorrt: str) -> int:

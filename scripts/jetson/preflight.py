@@ -172,9 +172,8 @@ def _program_problems(seen: Probe, raw: dict[str, str], expected: devices.Device
         )
     elif not _same_generation(seen.deepstream, expected.deepstream):
         problems.append(
-            f"has DeepStream {seen.deepstream}, the config expects {expected.deepstream}; set "
-            f"{where}.deepstream: {_known(seen.deepstream)} and render the configs again, or flash "
-            f"JetPack {expected.release.jetpack}"
+            f"has DeepStream {seen.deepstream}, the config expects {expected.deepstream}; "
+            f"{_other_release(seen.deepstream, where)}flash JetPack {expected.release.jetpack}"
         )
     if seen.tensorrt is not None:
         problems += _opset_problem(seen.tensorrt, expected)
@@ -187,10 +186,13 @@ def _same_generation(seen: str, expected: str) -> bool:
     return all(a == b for a, b in zip(seen.split("."), expected.split("."), strict=False))
 
 
-def _known(version: str) -> str:
-    order = releases.version_order(version)
-    fitting = [name for name, r in releases.RELEASES.items() if r.order == order]
-    return f"'{fitting[0] if fitting else version}'"
+def _other_release(version: str, where: str) -> str:
+    """The remedy of taking the device as it is, where this project knows its release."""
+    try:
+        known = releases.release(version).deepstream
+    except DeepStreamError:
+        return ""
+    return f"set {where}.deepstream: '{known}' and render the configs again, or "
 
 
 def _opset_problem(tensorrt: str, expected: devices.Device) -> list[str]:

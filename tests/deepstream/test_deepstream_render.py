@@ -227,6 +227,11 @@ def test_a_device_is_a_board_with_a_few_other_facts():
     assert dla_core(device, "dla0", "fp16") == 0
 
 
+def test_a_release_is_found_as_deepstream_app_tells_it():
+    assert resolve("nano", {"deepstream": "6.0.0"}).deepstream == "6.0"
+    assert resolve("xavier", {"deepstream": "6.3.0"}).tensorrt == "8.5.2"
+
+
 def test_opset_is_the_oldest_devices():
     assert lowest_opset({}) == devices.HIGHEST_EXPORTED_OPSET == 17
     assert lowest_opset({"orin": {}, "thor": None}) == 17

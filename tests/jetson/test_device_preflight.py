@@ -85,12 +85,22 @@ def test_broken_deepstream_app(board):
     assert "tells no version but: libnvinfer.so.8: cannot open;" in only(board)
 
 
-def test_other_deepstream(board):
+@pytest.mark.parametrize(("told", "release"), [("5.1", "5.1"), ("6.0.0", "6.0")])
+def test_other_deepstream(board, told, release):
     text = (board.programs / "deepstream-app").read_text()
-    board.install("deepstream-app", text.replace("DeepStreamSDK 6.0.1", "DeepStreamSDK 5.1"))
+    board.install("deepstream-app", text.replace("DeepStreamSDK 6.0.1", f"DeepStreamSDK {told}"))
     line = only(board)
-    assert "has DeepStream 5.1, the config expects 6.0.1" in line
-    assert "deploy.devices.nano.deepstream: '5.1'" in line
+    assert f"has DeepStream {told}, the config expects 6.0.1" in line
+    assert f"set deploy.devices.nano.deepstream: '{release}' and render the configs again" in line
+    with board.session() as session:
+        preflight.check(session, devices.resolve("nano", board.section(deepstream=release)))
+
+
+def test_deepstream_that_the_config_could_not_name(board):
+    text = (board.programs / "deepstream-app").read_text()
+    board.install("deepstream-app", text.replace("DeepStreamSDK 6.0.1", "DeepStreamSDK 6.0.9"))
+    line = only(board)
+    assert line.endswith("has DeepStream 6.0.9, the config expects 6.0.1; flash JetPack 4.6.1")
 
 
 def test_tensorrt_too_old_for_the_models(board):
