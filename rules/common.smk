@@ -13,7 +13,7 @@ sys.path.insert(0, str(BASE / "scripts"))
 
 from code_digest import code_digest
 from configuration import ConfigError, check_config, merged, per_class, pruning_branches
-from datasets.errors import missing_dataset_message
+from datasets.errors import WITHOUT_DATA, missing_data
 from datasets.fingerprint import fingerprint
 from deepstream.devices import dla_core, lowest_opset, resolve
 from deepstream.errors import DeepStreamError
@@ -118,11 +118,12 @@ def in_results(path):
 
 
 def raw_data(wildcards):
-    """No file: stops the plan, with one line, where a dataset's folder is missing."""
-    dataset = config["datasets"][wildcards.dataset]
+    """No file: stops the plan, with a line for each dataset of which something is missing."""
+    datasets = config["datasets"]
     is_drawing = {"--rulegraph", "--dag", "--filegraph", "--d3dag"} & set(sys.argv)
-    if not Path(dataset["root"]).is_dir() and not is_drawing:
-        sys.exit(missing_dataset_message(wildcards.dataset, dataset))
+    if not is_drawing and missing_data(wildcards.dataset, datasets[wildcards.dataset]):
+        lines = [missing_data(name, dataset) for name, dataset in datasets.items()]
+        sys.exit("\n".join([*filter(None, lines), WITHOUT_DATA]))
     return []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import tables
 from datasets.annotation import AnnotatedImage
 from datasets.boxes import EMPTY, OUTSIDE, PORTRAIT, corrected
-from datasets.errors import DatasetError
+from datasets.errors import DatasetError, folder_with
 from datasets.fingerprint import split_paths
 from datasets.headers import ImageHeaderError, image_size
 from datasets.layouts import options_of, read_split
@@ -56,6 +56,7 @@ def index(
         raise DatasetError(
             f"dataset {name}, {split}: {len(bad)} of {len(annotated)} images are corrupt, missing"
             f" or malformed, more than max_bad_fraction {max_bad_fraction:g}; first: {bad[0]}"
+            f"{_hint(name, dataset, split, annotated) if len(bad) == len(annotated) else ''}"
         )
     if not any(row[3] and not row[-1] for row in rows):
         reason, count = Counter(str(row[-1]) for row in rows).most_common(1)[0]
@@ -74,6 +75,18 @@ def check_class_map(name: str, class_map: Mapping[str, str | None], classes: Seq
                 f"datasets.{name}.class_map maps {raw_class} to {target!r};"
                 f" classes are {', '.join(classes)}, or null to drop it"
             )
+
+
+def _hint(
+    name: str, dataset: Mapping[str, Any], split: str, annotated: Sequence[AnnotatedImage]
+) -> str:
+    """For the message, when no image is right: in which folder below the first one is."""
+    images, _ = split_paths(dataset, split)
+    found = folder_with(images, annotated[0].path)
+    if found is None:
+        return ""
+    folder = posixpath.normpath(f"{dataset['splits'][split]['images']}/{found.relative_to(images)}")
+    return f"; it is in {found}: say datasets.{name}.splits.{split}.images: {folder}"
 
 
 def _sizes(

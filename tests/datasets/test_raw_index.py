@@ -118,6 +118,21 @@ def test_a_missing_image_is_reported(mafa, log):
     assert indexed(dataset, log, "mafa", 0.5)[0]["dropped"] == "image is missing"
 
 
+def test_images_in_a_folder_below_are_found_for_the_message(mafa, log):
+    row = [1, 2, 3, 4, *[0] * 8, 1, 3, 0, 0, 0, 0]
+    dataset = mafa({"a.jpg": [row], "b.jpg": [row]})
+    images = Path(dataset["root"], "images")
+    images.rename(images.with_name("inner"))
+    images.mkdir()
+    images.with_name("inner").rename(images / "inner")
+    with pytest.raises(DatasetError) as caught:
+        indexed(dataset, log, "mafa")
+    assert str(caught.value).endswith(
+        f"image is missing; it is in {images}/inner: say datasets.mafa.splits.train.images:"
+        " images/inner"
+    )
+
+
 def test_too_many_bad_images_stop_the_run(voc, log):
     dataset = voc({f"{n}.jpg": [("mask", 1, 1, 9, 9)] for n in range(10)})
     Path(dataset["root"], "images/3.jpg").write_bytes(b"")

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from datasets import fddb as fddb_reader
 from datasets import mafa as mafa_reader
-from datasets.errors import DatasetError
+from datasets.errors import DatasetError, missing_data
 from datasets.layouts import LAYOUTS, options_of, read_split
 
 
@@ -328,8 +328,62 @@ def test_missing_and_empty_datasets_are_one_line(voc, tmp_path):
     assert "datasets.kaggle.root" in message
     assert str(tmp_path / "gone") in message
     assert "kaggle.com" in message
-    assert "make demo" in message
     assert "\n" not in message
     dataset["splits"]["train"]["annotations"] = "nothing"
     with pytest.raises(DatasetError, match=r"voc/nothing does not exist"):
         read_split("kaggle", dataset, "train")
+
+
+def recipe(folder):
+    """MAFA as the recipe's config has it, unpacked in `folder`; what is missing of it first."""
+    for name in ("train", "test"):
+        (folder / f"{name}-images/images").mkdir(parents=True)
+        label = folder / f"MAFA-Label-{name.title()}"
+        label.mkdir()
+        (label / f"Label{name.title()}All.mat").touch()
+    splits = {
+        split: {
+            "images": f"{name}-images/images",
+            "annotations": f"MAFA-Label-{name.title()}/Label{name.title()}All.mat",
+        }
+        for split, name in (("train", "train"), ("val", "test"))
+    }
+    return {"layout": "mafa", "root": str(folder), "splits": splits}
+
+
+def test_a_whole_dataset_has_nothing_missing(tmp_path):
+    assert missing_data("mafa", recipe(tmp_path)) is None
+
+
+def test_a_dataset_unpacked_a_folder_too_deep_is_found(tmp_path):
+    dataset = recipe(tmp_path / "archive/MAFA") | {"root": str(tmp_path)}
+    assert missing_data("mafa", dataset) == (
+        f"dataset mafa: {tmp_path}/train-images/images does not exist (datasets.mafa.root is"
+        f" {tmp_path}); {tmp_path}/archive/MAFA has it all: put /archive/MAFA at the end of"
+        " datasets.mafa.root"
+    )
+
+
+@pytest.mark.parametrize(
+    ("moved", "to"),
+    [
+        ("test-images", "test-images/test-images"),
+        ("MAFA-Label-Test/LabelTestAll.mat", "labels/LabelTestAll.mat"),
+    ],
+)
+def test_a_part_that_lies_elsewhere_is_found(tmp_path, moved, to):
+    dataset = recipe(tmp_path)
+    (tmp_path / moved).rename(tmp_path / "aside")
+    (tmp_path / to).parent.mkdir()
+    (tmp_path / "aside").rename(tmp_path / to)
+    found = f"{to}/images" if moved == "test-images" else to
+    line = missing_data("mafa", dataset)
+    assert f"; {tmp_path}/{found} does: name {found} in datasets.mafa.splits, or move it" in line
+
+
+def test_a_part_that_is_nowhere_is_one_line(tmp_path):
+    dataset = recipe(tmp_path)
+    (tmp_path / "test-images/images").rmdir()
+    line = missing_data("mafa", dataset)
+    assert line.startswith(f"dataset mafa: {tmp_path}/test-images/images does not exist")
+    assert line.endswith("unpack it there, or correct datasets.mafa.splits (docs/datasets.md)")

@@ -131,10 +131,11 @@ def test_late_file_alone_is_stale_too(finished_checkout, plan):
 def test_missing_raw_data_is_one_line(checkout, snakemake):
     (checkout / "raw/fddb").rename(checkout / "raw/gone")
     done = snakemake(checkout, "-n", check=False)
-    lines = [line for line in done.stderr.splitlines() if "datasets.fddb.root" in line]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("dataset ")]
     assert done.returncode
     assert len(lines) == 1
-    assert "make demo" in lines[0]
+    assert "datasets.fddb.root" in lines[0]
+    assert "`make demo` needs no data" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 
@@ -151,14 +152,24 @@ def typed(folder, environment, *arguments, **options):
     )
 
 
-def test_a_fresh_clone_says_in_one_line_which_data_it_wants(clone, environment):
+def test_a_fresh_clone_says_in_a_line_each_which_data_it_wants(clone, environment):
     done = typed(clone, environment, "-n")
     assert done.returncode
-    (line,) = [line for line in done.stderr.splitlines() if "datasets." in line]
-    assert "datasets.kaggle.root is data/medical-masks, which does not exist" in line
-    assert "get it from https://www.kaggle.com/" in line
-    assert "or run `make demo`, which needs no data" in line
+    *lines, last = done.stderr.splitlines()[-5:]
+    for line, name in zip(lines, ("kaggle", "mafa", "fddb", "widerface"), strict=True):
+        assert line.startswith(f"dataset {name}: datasets.{name}.root is data/")
+        assert ", which does not exist; get it from http" in line
+    assert "datasets.kaggle.root is data/medical-masks, which" in lines[0]
+    assert last.endswith("; `make demo` needs no data")
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_dataset_in_a_folder_too_many_is_noticed_in_the_plan(clone, environment):
+    for name in ("images", "labels"):
+        (clone / "data/medical-masks/archive" / name).mkdir(parents=True)
+    done = typed(clone, environment, "-n")
+    assert done.returncode
+    assert "archive has it all: put /archive at the end of datasets.kaggle.root" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--rulegraph", "--lint"])
