@@ -17,6 +17,8 @@ help:
 	@echo "make demo      everything once, on generated data: results_demo/report.html"
 	@echo "make test      the tests           make test-all  the slow ones too"
 	@echo "make lint      ruff, snakefmt, snakemake --lint"
+	@echo "make format    most of what lint asks for"
+	@echo "make clean     removes .venv, and the demo's data and results"
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none starts:" \
