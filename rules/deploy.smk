@@ -34,6 +34,8 @@ checkpoint check_device:
         "<results>/deployed/{device}/push_reason.json",
     log:
         "<logs>/check_device/{device}.log",
+    # A device that is switched off is told before the training, not after it.
+    priority: 100
     localrule: True
     conda:
         "../envs/workflow.yaml"

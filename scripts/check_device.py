@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepstream import devices
 from deepstream.job import write_json
 from jetson import preflight
 from jetson.job import reported
@@ -29,7 +30,8 @@ def check_device(
 
     As long as the device has it, that is the reason that the receipt itself was written for, word
     for word: whatever takes the output as its input sees no change. A device that was wiped,
-    flashed, upgraded or switched to another release gives a new reason.
+    flashed, upgraded or switched to another release gives a new reason. Before the first push it is
+    looked at for what would keep it from the work, which is better known before hours of training.
 
     Args:
         name: the device's name in the config.
@@ -38,11 +40,12 @@ def check_device(
         output: push_reason.json.
 
     Raises:
-        JetsonError, DeepStreamError: the device cannot be asked.
+        JetsonError, DeepStreamError: the device cannot be asked, or a line a problem before the
+            first push.
     """
     pushed = _read(receipt)
     reason = pushed.get("push_reason")
-    why = _why(name, section, pushed) if reason else "nothing was pushed yet"
+    why = _why(name, section, pushed) if reason else _first_look(name, section)
     if why is not None:
         log.info("%s: %s", name, why)
         reason = {"device": name, "reason": why, "found_at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
@@ -55,6 +58,12 @@ def _read(receipt: Path) -> dict[str, Any]:
         return json.loads(receipt.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def _first_look(name: str, section: Mapping[str, Any]) -> str:
+    with Session(Remote.from_config(name, section)) as session:
+        preflight.check(session, devices.resolve(name, section))
+    return "nothing was pushed yet"
 
 
 def _why(name: str, section: Mapping[str, Any], pushed: Mapping[str, Any]) -> str | None:

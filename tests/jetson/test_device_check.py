@@ -47,12 +47,22 @@ def test_what_is_there_gives_the_reason_of_before(desk):
     assert desk.check() == before
 
 
-def test_nothing_is_asked_before_the_first_push(board, tmp_path):
-    board.stop()
-    reason = check_script.check_device(
-        "nano", board.section(), tmp_path / "receipt.json", tmp_path / "push_reason.json"
-    )
-    assert reason["reason"] == "nothing was pushed yet"
+@pytest.mark.parametrize(
+    ("trouble", "line"),
+    [
+        (lambda board: board.stop(), "is it switched on, is sshd running there"),
+        (
+            lambda board: (board.programs / "deepstream-app").unlink(),
+            "no deepstream-app on the PATH; install DeepStream 6.0.1",
+        ),
+    ],
+)
+def test_what_would_stop_the_first_push_is_told_before_it(board, tmp_path, trouble, line):
+    trouble(board)
+    output = tmp_path / "push_reason.json"
+    with pytest.raises(JetsonError, match=line):
+        check_script.check_device("nano", board.section(), tmp_path / "receipt.json", output)
+    assert not output.exists()
 
 
 def test_a_damaged_file(desk, board):
