@@ -21,7 +21,9 @@ from etlt.codec import KEY_VARIABLE
 from toolkits.table import TOOLKITS
 
 try:
-    check_config(config, BASE / "config/config.schema.yaml")
+    check_config(
+        config, BASE / "config/config.schema.yaml", workflow.config_settings.config
+    )
     BOARDS = {
         name: resolve(name, settings)
         for name, settings in config["deploy"]["devices"].items()

@@ -116,6 +116,40 @@ def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected
     assert "\n" not in str(error.value)
 
 
+def test_a_key_of_a_section_in_one_word_is_told_how_it_is_written(config, schema):
+    config["train.learning_rate.max"] = 0.1
+    with pytest.raises(ConfigError) as error:
+        check_config(config, schema)
+    assert str(error.value) == (
+        "train.learning_rate.max: unknown key; a key in a section is written"
+        " train: {learning_rate: {max: 0.1}}"
+    )
+
+
+def test_texts_of_the_command_line_are_read_where_none_is_wanted(config, schema):
+    # As Snakemake has them from --config 'train={epochs: 10, ...}'.
+    typed = {
+        "train": {"epochs": "10", "class_weight": {"mask": "1", "no-mask": "2.5"}},
+        "duplicates": {"enabled": "false"},
+        "prune": {"thresholds": ["0.5", "0.6"]},
+        "deploy": {"devices": {"nano": {"deepstream": "6.0", "streams": "2"}}},
+    }
+    config = merged(config, typed)
+    check_config(config, schema, typed)
+    assert (config["train"]["epochs"], config["duplicates"]["enabled"]) == (10, False)
+    assert config["train"]["class_weight"] == {"mask": 1, "no-mask": 2.5}
+    assert config["prune"]["thresholds"] == [0.5, 0.6]
+    assert config["deploy"]["devices"]["nano"]["deepstream"] == "6.0"
+    assert config["deploy"]["devices"]["nano"]["streams"] == 2
+
+
+@pytest.mark.parametrize("typed", [{}, {"train": {"epochs": "ten"}}, {"prune": {"mode": "x"}}])
+def test_other_texts_stay_what_they_are(config, schema, typed):
+    config["train"]["epochs"] = typed.get("train", {}).get("epochs", "10")
+    with pytest.raises(ConfigError, match=r"train.epochs: '(10|ten)' is"):
+        check_config(config, schema, typed)
+
+
 def test_weights_of_torchvision_under_nvidias_toolkit(config, schema):
     config["toolkit"] = "tlt2"
     check_config(config, schema)

@@ -172,6 +172,12 @@ def test_a_dataset_in_a_folder_too_many_is_noticed_in_the_plan(clone, environmen
     assert "archive has it all: put /archive at the end of datasets.kaggle.root" in done.stderr
 
 
+def test_a_key_of_a_section_can_be_set_on_the_command_line(clone, environment):
+    done = typed(clone, environment, "-n", "--config", "duplicates={enabled: false}")
+    assert "config: " not in done.stderr
+    assert "dataset kaggle: " in done.stderr
+
+
 @pytest.mark.parametrize("option", ["--rulegraph", "--lint"])
 def test_graph_and_lint_work_in_a_fresh_clone(clone, environment, option):
     done = typed(clone, environment, option)
