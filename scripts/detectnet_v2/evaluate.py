@@ -155,7 +155,6 @@ def _detect(
     threads: int,
 ) -> tuple[list[list[postprocess.Detections]], list[float]]:
     """Return the detections and the cost of each sample."""
-    box = experiment.model_config.objective_set.bbox
     detections: list[list[postprocess.Detections]] = []
     costs: list[float] = []
     batches = _batches(experiment, samples, threads)
@@ -170,8 +169,7 @@ def _detect(
             clusterings,
             width=network.width,
             height=network.height,
-            scale=box.scale or objectives.SCALE,
-            offset=box.offset or objectives.OFFSET,
+            **objectives.geometry(experiment),
         )
     # The last batch was filled up, so that all go through the network alike.
     return detections[: len(samples)], costs[: len(samples)]
@@ -187,14 +185,12 @@ def _batches(experiment: spec_pb2.Experiment, samples: Sequence[Sample], threads
     size = config.preprocessing.output_image_width, config.preprocessing.output_image_height
     stretched = config.preprocessing.enable_auto_resize
     largest = max(sample.width for sample in samples), max(sample.height for sample in samples)
-    box = experiment.model_config.objective_set.bbox
     maker = loader.BatchMaker(
         samples,
         DecodedImages([sample.image for sample in samples], size if stretched else None),
         augmenter=Augmenter(config, canvas=size if stretched else largest),
         ellipses=loader.ellipse_configs(experiment),
-        box_scale=box.scale or objectives.SCALE,
-        box_offset=box.offset or objectives.OFFSET,
+        geometry=objectives.geometry(experiment),
         stretched=stretched,
     )
     places = np.arange(len(samples) + -len(samples) % COMPUTE_BATCH) % len(samples)

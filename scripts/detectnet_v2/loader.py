@@ -7,7 +7,7 @@ process made it or what was made before, so a resumed training sees the very sam
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -117,6 +117,7 @@ def ellipse_configs(experiment: spec_pb2.Experiment) -> list[EllipseConfig]:
 class BatchMaker:
     """Makes batches of ``samples``, whose pixels are ``images``.
 
+    ``geometry`` is the scale and offset of the box targets, the usual ones where it is not given;
     ``stretched`` says that images have another size than their samples, and labels must follow;
     ``curriculum`` may make training's images smaller in some epochs; ``pin_memory`` makes batches
     that a GPU can fetch while it computes.
@@ -131,8 +132,7 @@ class BatchMaker:
         ellipses: Sequence[EllipseConfig],
         seed: int = 0,
         stride: int = objectives.STRIDE,
-        box_scale: float = objectives.SCALE,
-        box_offset: float = objectives.OFFSET,
+        geometry: Mapping[str, float] | None = None,
         stretched: bool = False,
         curriculum: Curriculum | None = None,
         pin_memory: bool = False,
@@ -146,7 +146,7 @@ class BatchMaker:
         self._pin_memory = pin_memory
         self._size = augmenter.width, augmenter.height
         self._curriculum = curriculum or Curriculum(self._size)
-        self._cells = {"stride": stride, "scale": box_scale, "offset": box_offset}
+        self._cells = {"stride": stride} | dict(geometry or {})
 
     def validation(self, indices: Sequence[int]) -> Batch:
         """The samples at ``indices`` without augmentation."""

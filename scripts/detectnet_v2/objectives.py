@@ -9,9 +9,22 @@ in the order left, top, right, bottom. The reference point of cell (row i, colum
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detectnet_v2 import spec_pb2
+
 STRIDE = 16
 SCALE = 35.0
 OFFSET = 0.5
+
+
+def geometry(experiment: spec_pb2.Experiment) -> dict[str, float]:
+    """``scale`` and ``offset`` of the spec's bbox objective; the usual ones where it has none.
+
+    An offset that a bbox objective leaves out is 0, as every unset number is for NVIDIA.
+    """
+    objectives = experiment.model_config.objective_set
+    if not objectives.HasField("bbox"):
+        return {"scale": SCALE, "offset": OFFSET}
+    return {"scale": objectives.bbox.scale, "offset": objectives.bbox.offset}
 
 
 def grid_references(

@@ -121,7 +121,6 @@ def batch_maker(
         digest=digest,
         size=size if stretched else None,
     )
-    box = experiment.model_config.objective_set.bbox
     return BatchMaker(
         samples,
         images,
@@ -130,8 +129,7 @@ def batch_maker(
         ),
         ellipses=ellipse_configs(experiment),
         seed=experiment.random_seed,
-        box_scale=box.scale or objectives.SCALE,
-        box_offset=box.offset or objectives.OFFSET,
+        geometry=objectives.geometry(experiment),
         stretched=stretched,
         curriculum=curriculum.from_spec(experiment),
         pin_memory=pin_memory,

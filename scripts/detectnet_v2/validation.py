@@ -48,11 +48,7 @@ class Validator:
         self._batch_size = experiment.training_config.batch_size_per_gpu
         self._truth = ground_truth(samples, experiment)
         self._clustering = evaluation_clustering(experiment)
-        box = experiment.model_config.objective_set.bbox
-        self._geometry = {
-            "scale": box.scale or objectives.SCALE,
-            "offset": box.offset or objectives.OFFSET,
-        }
+        self._geometry = objectives.geometry(experiment)
 
     @torch.inference_mode()
     def run(self, model: DetectNetV2) -> Validation:

@@ -130,6 +130,14 @@ def test_the_last_batch_is_filled_up_with_the_first_images(
     assert result.evaluation.faces["mask"] == 5
 
 
+def test_the_specs_box_offset_places_the_detections(data, small_spec, color_detector):
+    experiment = spec.load_experiment(small_spec(BATCH_OF_TWO, ("      offset: 0.5\n", "")))
+    samples = validation_samples(experiment)
+    result = evaluate.evaluate(experiment, color_detector, samples)
+    found = dict(zip([sample.image.stem for sample in samples], result.detections, strict=True))
+    assert [31.5, 31.5, 47.5, 47.5] in found["000001"][0][0].tolist()
+
+
 def test_the_training_set(data, run, small_spec, color_detector, tmp_path):
     arguments = ("-e", small_spec(BATCH_OF_TWO), "-m", color_detector, "-r", tmp_path / "r")
     assert run(*arguments, "--use_training_set")[0] == 0

@@ -1,12 +1,19 @@
 import numpy as np
 import pytest
-from detectnet_v2 import objectives
+from detectnet_v2 import objectives, spec_pb2
 
 
 def test_references_lie_half_a_pixel_inside_the_cell_corner():
     gx, gy = objectives.grid_references(3, 2)
     assert gx.tolist() == [0.5, 16.5, 32.5]
     assert gy.tolist() == [0.5, 16.5]
+
+
+def test_an_offset_that_is_left_out_is_zero_and_a_missing_objective_is_the_usual_one():
+    experiment = spec_pb2.Experiment()
+    assert objectives.geometry(experiment) == {"scale": 35.0, "offset": 0.5}
+    experiment.model_config.objective_set.bbox.scale = 20.0
+    assert objectives.geometry(experiment) == {"scale": 20.0, "offset": 0.0}
 
 
 def test_encode_is_distance_to_the_sides_over_the_scale():
