@@ -13,6 +13,8 @@ from detectnet_v2.errors import DetectNetError
 
 BBOX_OUTPUT = "output_bbox/BiasAdd"
 COV_OUTPUT = "output_cov/Sigmoid"
+CLASS_NAMES = "class_names"
+"""Metadata of an exported ONNX file: the classes in channel order, with semicolons between."""
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")
 SEALED_SUFFIXES = (".tlt", ".etlt")
 
@@ -144,6 +146,13 @@ class OnnxNetwork:
             raise DetectNetError(
                 f"{path}: finds {channels} classes, the spec has {len(classes)} "
                 f"({', '.join(classes)})"
+            )
+        # Of this toolkit's exports; other files do not say.
+        trained = self._session.get_modelmeta().custom_metadata_map.get(CLASS_NAMES)
+        if trained is not None and trained.split(";") != list(classes):
+            raise DetectNetError(
+                f"{path}: was trained for the classes {', '.join(trained.split(';'))} in this "
+                f"order, the spec has {', '.join(classes)}"
             )
         self._input = self._session.get_inputs()[0]
         batch, _, self.height, self.width = self._input.shape

@@ -15,6 +15,7 @@ from detectnet_v2.architecture import (
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.folding import fold_batch_norms
 from detectnet_v2.model import DetectNetV2
+from detectnet_v2.network import CLASS_NAMES
 
 INPUT_TENSOR = INPUT
 BBOX_TENSOR = f"{BBOX_HEAD}/BiasAdd"
@@ -117,7 +118,7 @@ def onnx_model(
         ir_version=helper.find_min_ir_version_for(operators),
     )
     if model.class_names is not None:
-        helper.set_model_props(proto, {"class_names": ";".join(model.class_names)})
+        helper.set_model_props(proto, {CLASS_NAMES: ";".join(model.class_names)})
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

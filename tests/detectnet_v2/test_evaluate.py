@@ -277,6 +277,16 @@ def test_a_model_of_other_classes(color_detector):
         load_network(color_detector, ["a", "b", "c"])
 
 
+def test_an_exported_model_of_the_same_classes_in_another_order(stored, tmp_path):
+    model, _ = stored
+    path = tmp_path / "model.onnx"
+    export_onnx(model, path)
+    assert load_network(path, ["mask", "no-mask"]).parameters
+    message = "trained for the classes mask, no-mask in this order, the spec has no-mask, mask"
+    with pytest.raises(DetectNetError, match=message):
+        load_network(path, ["no-mask", "mask"])
+
+
 def test_an_image_that_is_damaged(data, run, small_spec, color_detector, tmp_path):
     (tmp_path / "data/images/000001.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     status, _, errors = run("-e", small_spec(BATCH_OF_TWO), "-m", color_detector)
