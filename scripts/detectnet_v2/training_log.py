@@ -212,13 +212,13 @@ class Progress:
 
 
 class Events:
-    """TensorBoard scalars in a folder."""
+    """TensorBoard scalars in a folder; those of an earlier training from ``first_step`` on go."""
 
     def __init__(self, directory: Path, *, first_step: int) -> None:
         # Slow to import, and of use to train only.
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
 
-        self._writer = SummaryWriter(str(directory), purge_step=first_step or None)
+        self._writer = SummaryWriter(str(directory), purge_step=first_step)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Write ``values`` at ``step``."""

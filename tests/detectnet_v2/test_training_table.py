@@ -1,10 +1,11 @@
-"""The table of a training: rows of epochs, replaced on a resumed one, never in part."""
+"""Table and events of a training: what is trained again is replaced, and no row is in part."""
 
 import csv
 
 import pytest
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.training_log import TrainingTable
+from detectnet_v2.training_log import Events, TrainingTable
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def epochs(path):
@@ -38,3 +39,14 @@ def test_a_full_disk_leaves_no_part_of_a_row(tmp_path, short_files):
         TrainingTable(path, ["mask"], first_epoch=2)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("first_step", "kept"), [(0, []), (2, [0.0, 1.0])])
+def test_events_of_steps_that_are_trained_again_are_replaced(tmp_path, first_step, kept):
+    for start, steps, offset in ((0, range(5), 0), (first_step, range(first_step, 3), 100)):
+        events = Events(tmp_path, first_step=start)
+        for step in steps:
+            events.scalars({"loss": step + offset}, step)
+        events.close()
+    shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [event.value for event in shown] == kept + [100.0 + s for s in range(first_step, 3)]
