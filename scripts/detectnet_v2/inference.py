@@ -85,8 +85,11 @@ def find_inputs(name: str) -> tuple[list[Path], list[Path], bool]:
     if name.startswith("/dev/video"):
         return [], [path], True
     if path.is_file():
-        is_video = path.suffix.lower() in _video_suffixes()
-        return ([], [path], False) if is_video else ([path], [], False)
+        if path.suffix.lower() in _video_suffixes():
+            return [], [path], False
+        if path.suffix.lower() not in Image.registered_extensions():
+            raise DetectNetError(f"-i {name}: has no suffix of an image or a video, such as .jpg")
+        return [path], [], False
     if name.isdigit():
         return [], [Path(f"/dev/video{name}")], True
     raise DetectNetError(f"-i {name}: no such image, video, folder or camera")

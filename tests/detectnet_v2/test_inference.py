@@ -237,11 +237,14 @@ def test_a_camera_that_is_not_there(run, write_spec, tmp_path):
     assert "/dev/video99: camera cannot be opened" in errors
 
 
-def test_nothing_to_detect_in(run, write_spec, tmp_path):
+def test_nothing_to_detect_in(run, write_spec, paint, tmp_path):
     (tmp_path / "empty").mkdir()
+    paint(tmp_path / "picture.png", {})
+    (tmp_path / "picture.png").rename(tmp_path / "picture")
     for name, message in (
         ("empty", "no image (.jpg .png .jpeg .ppm) and no video"),
         ("x", "no suc"),
+        ("picture", "has no suffix of an image or a video"),
     ):
         status, errors = run("-e", write_spec(), "-i", tmp_path / name, "-r", tmp_path / "r")
         assert status == cli.FAILED
