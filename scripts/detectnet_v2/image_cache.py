@@ -26,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 _FORMAT = "1"
 _SPARE_BYTES = 1 << 30
 _UNUSED_SECONDS = 30 * 24 * 3600
+_ABANDONED_SECONDS = 3600
 _SUFFIX = ".images"
 
 
@@ -186,9 +187,12 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _remove_unused(directory: Path) -> None:
-    """Delete caches that no training has opened for a month."""
-    limit = time.time() - _UNUSED_SECONDS
+    """Delete caches that no training has opened for a month, and what a kill has left of one."""
+    now = time.time()
     for path in directory.glob(f"*{_SUFFIX}"):
-        if path.stat().st_mtime < limit:
+        if path.stat().st_mtime < now - _UNUSED_SECONDS:
             path.unlink(missing_ok=True)
             path.with_suffix(".lock").unlink(missing_ok=True)
+    for path in directory.glob(f"*{_SUFFIX}.*.part"):
+        if path.stat().st_mtime < now - _ABANDONED_SECONDS:
+            path.unlink(missing_ok=True)

@@ -114,6 +114,17 @@ def test_caches_unused_for_long_are_removed(files, tmp_path):
     assert not old.exists()
 
 
+def test_what_a_kill_has_left_is_removed_and_what_is_being_written_is_not(files, tmp_path):
+    (tmp_path / "cache").mkdir()
+    left, written = (tmp_path / f"cache/{name}.images.12.part" for name in "ab")
+    for path in (left, written):
+        path.write_bytes(b"pixels")
+    os.utime(left, (0, 0))
+    opened(files, tmp_path)
+    assert not left.exists()
+    assert written.exists()
+
+
 def test_the_digest_is_of_contents_not_of_names_or_times(files, tmp_path):
     digest = content_digest(files)
     os.utime(files[0], (0, 0))
