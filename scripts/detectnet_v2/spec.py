@@ -322,6 +322,14 @@ def _experiment_gaps(experiment: spec_pb2.Experiment) -> Iterator[str]:
         yield "training_config.learning_rate: a schedule is missing"
     if not experiment.training_config.optimizer.HasField("adam"):
         yield "training_config.optimizer.adam: is missing"
+    cost = experiment.cost_function_config
+    least, most = cost.min_objective_weight, cost.max_objective_weight
+    if cost.enable_autoweighting and not (most > 0 and most >= least):
+        # All objectives would get this one weight; none, when it is 0.
+        yield (
+            f"cost_function_config.max_objective_weight: {most:g} must be > 0 and at least "
+            f"min_objective_weight {least:g} with enable_autoweighting"
+        )
     yield from _class_gaps(experiment)
 
 

@@ -149,6 +149,14 @@ def test_a_class_without_an_entry_of_its_own(changed):
     ]
 
 
+@pytest.mark.parametrize(
+    ("new", "shown"), [("", "0 must"), ("max_objective_weight: 0.00001", "1e-05 must")]
+)
+def test_autoweighting_without_room_for_weights(changed, new, shown):
+    with pytest.raises(DetectNetError, match=f"max_objective_weight: {shown} be > 0 and at least"):
+        changed(("max_objective_weight: 0.999899983406", new))
+
+
 def test_a_mapping_whose_target_is_no_key_would_lose_its_objects(changed):
     with pytest.raises(DetectNetError, match=r'"mask" is a value but no key.*add \{ key: "mask"'):
         changed(('key: "mask"\n    value: "mask"', 'key: "masked"\n    value: "mask"'))
