@@ -104,11 +104,13 @@ def data_path(path: str) -> Path:
 
 
 def _files(source: spec_pb2.DataSource) -> list[Path]:
-    pattern = data_path(source.tfrecords_path)
-    files = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    pattern = Path(source.tfrecords_path)
+    # Characters of the data folder's own name match nothing but themselves.
+    folder = Path(pattern.anchor) if pattern.is_absolute() else data_path("")
+    files = sorted(folder.glob(str(pattern.relative_to(pattern.anchor))))
     files = [file for file in files if file.is_file() and file.suffix not in (".json", ".part")]
     if not files:
-        raise DetectNetError(f"dataset_config.data_sources: no tfrecords match {pattern}")
+        raise DetectNetError(f"dataset_config.data_sources: no tfrecords match {folder / pattern}")
     return files
 
 

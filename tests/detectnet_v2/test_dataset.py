@@ -98,6 +98,11 @@ def test_relative_paths_start_at_the_data_folder(data, load, tmp_path, monkeypat
     monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path))
     experiment = load((f"{tmp_path}/data", "data"))
     assert dataset.training_samples(experiment)[0].image.parent == tmp_path / "data/images"
+    # A folder's brackets are no pattern.
+    (tmp_path / "run [2]").mkdir()
+    (tmp_path / "data").rename(tmp_path / "run [2]/data")
+    monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path / "run [2]"))
+    assert len(dataset.training_samples(experiment)) == 3
     monkeypatch.delenv("DATA_BASE_PATH")
     assert dataset.data_path("a").parts[-2:] == ("datasets", "a")
 
