@@ -5,5 +5,5 @@ class DetectNetError(Exception):
     """Bad input or a request that cannot be met; the message is one line a problem.
 
     A message names the thing, its value, the place and the remedy. The command line prints each
-    of its lines after the task's name, without a traceback, and ends with exit status 1.
+    of its lines after the task's name, without a traceback.
     """
