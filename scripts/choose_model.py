@@ -16,8 +16,8 @@ def choose_model(
     """The choice and a table of all models, unpruned first.
 
     `metrics` maps the run (`unpruned`, `retrained/<threshold>`) to its metrics.json of fold 0;
-    `max_map_drop` is in points of mAP. When no retrained model stays within it, the unpruned one is
-    chosen and the choice says so.
+    `max_map_drop` is in points of mAP. When no retrained model stays within it, or none of those is
+    smaller, the unpruned one is chosen and the choice says so.
     """
     reference = metrics["unpruned"]
     rows = []
@@ -40,7 +40,9 @@ def choose_model(
     table = pd.DataFrame(rows)
     within = table[table["drop"] <= max_map_drop]
     chosen = within.sort_values(["parameters", "drop"], kind="stable").iloc[0]
-    if chosen["run"] == "unpruned":
+    if chosen["run"] == "unpruned" and len(within) > 1:
+        reason = f"no pruned model within prune.max_map_drop {max_map_drop:g} is smaller"
+    elif chosen["run"] == "unpruned":
         smallest = table[table["run"] != "unpruned"]["drop"].min()
         reason = (
             f"no pruned model holds prune.max_map_drop {max_map_drop:g}: "

@@ -44,6 +44,13 @@ def test_unpruned_model_when_none_holds_and_it_says_so():
     assert "loses 10.00 points" in choice["reason"]
 
 
+def test_a_pruned_model_that_is_no_smaller_is_not_said_to_lose_too_much():
+    runs = {"unpruned": metrics(80.0, 1000), "retrained/0": metrics(79.5, 1000)}
+    choice, _ = choose_model(runs, 1.0)
+    assert choice["run"] == "unpruned"
+    assert choice["reason"] == "no pruned model within prune.max_map_drop 1 is smaller"
+
+
 def test_table_has_every_run_with_its_share():
     _, table = choose_model(RUNS, 0.6)
     assert list(table["run"]) == list(RUNS)
