@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import reduce
+from itertools import pairwise
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -198,23 +199,42 @@ def _check_relations(config: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{section}.{key}: has {sorted(value)}, needs one number for each of {classes}"
             )
-    rates = merged(config["train"], config["retrain"])["learning_rate"]
-    for section, rate in (("train", config["train"]["learning_rate"]), ("retrain", rates)):
-        if rate["min"] > rate["max"]:
-            raise ConfigError(
-                f"{section}.learning_rate: min {rate['min']:g} is above max {rate['max']:g}"
-            )
-        if rate["soft_start"] > rate["annealing"]:
-            raise ConfigError(
-                f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
-                f"{rate['annealing']:g} begins"
-            )
+    _check_training("train", config["train"])
+    _check_training("retrain", merged(config["train"], config["retrain"]))
     _check_first_weights(config)
     if "distill" in config["train"]:
         raise ConfigError(
             "train.distill: there is no model to learn from yet; set retrain.distill instead"
         )
     _check_pruning(config)
+
+
+def _check_training(section: str, training: dict[str, Any]) -> None:
+    rate, native = training["learning_rate"], training.get("native", {})
+    ranges = [
+        ("learning_rate", rate, "min", "max"),
+        ("augmentation", training["augmentation"], "zoom_min", "zoom_max"),
+    ]
+    own = {"scale_min": 0.0, "scale_max": 0.0} | native.get("augmentation", {})
+    if own.get("scale_probability"):
+        ranges.append(("native.augmentation", own, "scale_min", "scale_max"))
+    for key, values, low, high in ranges:
+        if not 0 < values[low] <= values[high]:
+            raise ConfigError(
+                f"{section}.{key}: {low} {values[low]:g} and {high} {values[high]:g}: "
+                f"0 < {low} <= {high} is needed"
+            )
+    if rate["soft_start"] > rate["annealing"]:
+        raise ConfigError(
+            f"{section}.learning_rate: soft_start {rate['soft_start']:g} ends after annealing "
+            f"{rate['annealing']:g} begins"
+        )
+    shares = [entry["until"] for entry in native.get("input_scales", [])]
+    if any(second <= first for first, second in pairwise(shares)):
+        raise ConfigError(
+            f"{section}.native.input_scales: until {', '.join(f'{share:g}' for share in shares)}: "
+            "each must be above the one before"
+        )
 
 
 def _check_first_weights(config: dict[str, Any]) -> None:
