@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from datasets.program import describe
 from decrypt_model import decrypt_model
 from detectnet_v2.progress import draws_bars
 from etlt.errors import EtltError
@@ -44,7 +45,7 @@ def download(
     Args:
         url: where the file is.
         digest: SHA-256, 64 hex digits; None leaves it unchecked.
-        output: where it goes; what is there so far is beside it, as .part.
+        output: where it goes; what is there so far is `part_of(url, output)`.
         key: the setting that errors name.
         attempts: fruitless ones until it gives up.
 
@@ -52,7 +53,10 @@ def download(
         ValueError: one line, when the server fails or the digest is another one; a file with a
             wrong digest is not kept.
     """
-    part = output.with_name(output.name + ".part")
+    part = part_of(url, output)
+    for other in output.parent.glob(f"{output.name}.*part"):
+        if other != part:
+            other.unlink()
     fruitless = 0
     while True:
         before = _size(part)
@@ -78,6 +82,12 @@ def download(
             f"{setting}.sha256: {url} has {found}, not {digest}; is it the right file?"
         )
     os.replace(part, output)
+
+
+def part_of(url: str, output: Path) -> Path:
+    """Where a download waits to be gone on with; another address must not, so each has its own."""
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return output.with_name(f"{output.name}.{digest}.part")
 
 
 def _size(path: Path) -> int:
@@ -186,8 +196,11 @@ def fetch(source: dict[str, Any], output: Path, codec: Path | None = None) -> No
             raise ValueError(f"train.pretrained.path: {error}") from None
         return
     part = output.with_name(output.name + ".part")
-    shutil.copyfile(path, part)
-    os.replace(part, output)
+    try:
+        shutil.copyfile(path, part)
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
@@ -198,8 +211,9 @@ if __name__ == "__main__":
             Path(snakemake.output[0]),
             *(Path(path) for path in environments if path),
         )
-    except ValueError as problem:
-        Path(snakemake.log[0]).write_text(f"{problem}\n", encoding="utf-8")
-        sys.exit(str(problem))
+    except (ValueError, OSError) as problem:
+        told = describe(problem) if isinstance(problem, OSError) else str(problem)
+        Path(snakemake.log[0]).write_text(f"{told}\n", encoding="utf-8")
+        sys.exit(told)
     found = sha256(Path(snakemake.output[0]))
     Path(snakemake.log[0]).write_text(f"sha256 {found}\n", encoding="utf-8")

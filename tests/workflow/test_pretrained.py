@@ -2,11 +2,13 @@
 
 import hashlib
 import http.server
+import runpy
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
-from pretrained import fetch, fetch_ngc
+from pretrained import fetch, fetch_ngc, part_of
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -64,16 +66,26 @@ def test_download(server, tmp_path):
 
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     output = tmp_path / "weights.pth"
-    (tmp_path / "weights.pth.part").write_bytes(CONTENT[:1000])
+    part_of(f"{server[0]}/weights.pth", output).write_bytes(CONTENT[:1000])
     fetch(url(server[0]), output)
     assert server[1] == ["bytes=1000-"]
     assert output.read_bytes() == CONTENT
 
 
 def test_complete_part_is_taken_after_its_digest(server, tmp_path):
-    (tmp_path / "weights.pth.part").write_bytes(CONTENT)
-    fetch(url(server[0]), tmp_path / "weights.pth")
-    assert (tmp_path / "weights.pth").read_bytes() == CONTENT
+    output = tmp_path / "weights.pth"
+    part_of(f"{server[0]}/weights.pth", output).write_bytes(CONTENT)
+    fetch(url(server[0]), output)
+    assert output.read_bytes() == CONTENT
+
+
+def test_what_another_address_sent_is_not_gone_on_with(server, tmp_path):
+    output = tmp_path / "weights.hdf5"
+    part_of("http://elsewhere/weights.hdf5", output).write_bytes(b"other" * 200)
+    (tmp_path / "weights.hdf5.part").write_bytes(b"copied" * 200)
+    fetch_ngc("nvidia/thing:v1", None, output, site=server[0])
+    assert output.read_bytes() == CONTENT
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_wrong_digest_leaves_nothing(server, tmp_path):
@@ -100,6 +112,22 @@ def test_file_is_copied(tmp_path):
     assert (tmp_path / "out/weights.hdf5").read_bytes() == b"weights"
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(repository, tmp_path, short_files):
+    (tmp_path / "own.hdf5").write_bytes(CONTENT)
+    (tmp_path / "out").mkdir()
+    job = SimpleNamespace(
+        input={},
+        output=[str(tmp_path / "out/weights.hdf5")],
+        log=[str(tmp_path / "log")],
+        params=SimpleNamespace(source={"source": "file", "path": str(tmp_path / "own.hdf5")}),
+    )
+    with short_files(1000), pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(repository / "scripts/pretrained.py"), {"snakemake": job}, "__main__")
+    assert "File too large" in str(ended.value)
+    assert (tmp_path / "log").read_text() == f"{ended.value}\n"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_missing_file_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"train\.pretrained\.path: .*none\.hdf5 is no file"):
         fetch({"source": "file", "path": str(tmp_path / "none.hdf5")}, tmp_path / "weights.hdf5")
@@ -115,6 +143,7 @@ def test_connection_that_drops_is_taken_up_until_the_file_is_whole(server, tmp_p
 
 def test_server_that_sends_no_more_is_given_up_and_the_part_kept(tmp_path):
     """Answers the first request with a piece and the rest with nothing."""
+    output = tmp_path / "weights.pth"
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
@@ -129,10 +158,11 @@ def test_server_that_sends_no_more_is_given_up_and_the_part_kept(tmp_path):
 
         thread = threading.Thread(target=serve)
         thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(ValueError, match="run again to go on"):
-            fetch(url(f"http://127.0.0.1:{listener.getsockname()[1]}"), tmp_path / "weights.pth")
+            fetch(url(address), output)
         thread.join()
-    assert (tmp_path / "weights.pth.part").read_bytes() == CONTENT[:1000]
+    assert part_of(f"{address}/weights.pth", output).read_bytes() == CONTENT[:1000]
 
 
 @pytest.mark.parametrize(
