@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.whole_file import write_json
 from toolkits.errors import ToolkitError
 from toolkits.outputs import check_status, parse_evaluation
@@ -69,8 +70,10 @@ if __name__ == "__main__":
             network=tuple(snakemake.params.network),
             pruned=[Path(path) for path in snakemake.input.get("pruned", [])],
         )
-    except ToolkitError as problem:
-        Path(snakemake.log[0]).write_text(f"{problem}\n", encoding="utf-8")
-        sys.exit(f"{snakemake.input.text}: {problem}")
+    except (ToolkitError, DetectNetError) as problem:
+        printed = isinstance(problem, ToolkitError)
+        told = f"{snakemake.input.text}: {problem}" if printed else str(problem)
+        Path(snakemake.log[0]).write_text(f"{told}\n", encoding="utf-8")
+        sys.exit(told)
     write_json(Path(snakemake.output[0]), content)
     Path(snakemake.log[0]).write_text(f"mAP {content['mAP']:.4f}\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.whole_file import write_json
 from toolkits.errors import ToolkitError
 from toolkits.outputs import parse_pruning_ratio
@@ -47,8 +48,10 @@ if __name__ == "__main__":
             Path(snakemake.input.after),
             snakemake.params.settings,
         )
-    except ToolkitError as problem:
-        Path(snakemake.log[0]).write_text(f"{problem}\n", encoding="utf-8")
-        sys.exit(f"{snakemake.input.text}: {problem}")
+    except (ToolkitError, DetectNetError) as problem:
+        printed = isinstance(problem, ToolkitError)
+        told = f"{snakemake.input.text}: {problem}" if printed else str(problem)
+        Path(snakemake.log[0]).write_text(f"{told}\n", encoding="utf-8")
+        sys.exit(told)
     write_json(Path(snakemake.output[0]), content)
     Path(snakemake.log[0]).write_text(f"ratio {content['ratio']}\n", encoding="utf-8")

@@ -1,7 +1,9 @@
 """What the scripts behind NVIDIA's toolkits make of printed figures and of model files."""
 
 import json
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,13 @@ CAPTURED = Path(__file__).parents[1] / "toolkits/captured"
 FACES = ["mask", "no-mask"]
 NETWORK = (10, 96, 64)
 SETTINGS = {"threshold": 0.9, "min_num_filters": 16}
+
+
+class Inputs(SimpleNamespace):
+    """Inputs by name, like Snakemake's."""
+
+    def get(self, name, default=None):
+        return getattr(self, name, default)
 
 
 def captured(name):
@@ -81,6 +90,29 @@ def test_size_of_a_plain_model_is_counted(models, tmp_path):
     )
     assert metrics["model"]["parameters"] == count_parameters(pruned)
     assert metrics["model"]["macs"] == count_macs(pruned)
+
+
+@pytest.mark.parametrize(
+    ("script", "printed"),
+    [("pruning_summary", "tao5_prune.txt"), ("evaluation_metrics", "tlt2_evaluate.txt")],
+)
+def test_a_damaged_model_is_one_line(repository, tmp_path, script, printed):
+    model = tmp_path / "model.hdf5"
+    model.write_bytes(b"no model")
+    job = SimpleNamespace(
+        input=Inputs(text=CAPTURED / printed, before=model, after=model, model=model),
+        output=[str(tmp_path / "out.json")],
+        log=[str(tmp_path / "log")],
+        params=SimpleNamespace(
+            settings=SETTINGS, classes=FACES, network=NETWORK, status=tmp_path / "status.json"
+        ),
+    )
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(repository / f"scripts/{script}.py"), {"snakemake": job}, "__main__")
+    (line,) = str(ended.value).splitlines()
+    assert line.startswith(f"{model} is not a Keras HDF5 file")
+    assert (tmp_path / "log").read_text() == f"{line}\n"
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_choice_needs_no_figures_of_coco(models):
