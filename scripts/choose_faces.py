@@ -100,7 +100,16 @@ def selection(
     max_bad_fraction: float,
     log: Log,
 ) -> list[tuple[str, ...]]:
-    """The rows of the selection, sorted by name; `groups` is by dataset and image."""
+    """The rows of the selection, sorted by name; `groups` is by dataset and image.
+
+    Raises DatasetError when `val_percent` of the images is less than one.
+    """
+    if val_percent and int(val_percent / 100 * len(taken)) == 0:
+        # The converter leaves an empty fold out, and the training images become fold 0.
+        raise DatasetError(
+            f"{len(taken)} images are too few for a validation fold of {val_percent:g} %: add "
+            "images, or raise category_limit or tfrecords.val_split"
+        )
     by_group: defaultdict[str, list[Candidate]] = defaultdict(list)
     by_dataset: defaultdict[str, list[Candidate]] = defaultdict(list)
     for image in taken:

@@ -94,6 +94,15 @@ def test_rows_are_sorted_by_unique_names(write_index, log):
     assert [row[5] for row in rows] == ["mask", "no-mask", "mask", "no-mask"]
 
 
+def test_too_few_images_for_a_validation_fold_are_an_error(write_index, log):
+    path = write_index("a", {f"{n}.jpg": (1, 1) for n in range(5)})
+    taken, _ = choose({"a": path}, CLASSES, 10)
+    groups = {("a", image.image): f"{n:08d}" for n, image in enumerate(taken)}
+    assert len({row[2] for row in selection(taken, groups, {"a": "."}, 20, 0.02, log)}) == 5
+    with pytest.raises(DatasetError, match=r"4 images are too few for a validation fold of 20 %"):
+        selection(taken[:4], groups, {"a": "."}, 20, 0.02, log)
+
+
 def test_nothing_to_choose_is_an_error(write_index):
     with pytest.raises(DatasetError, match="no image is chosen"):
         choose({"a": write_index("a", {})}, CLASSES, 10)
