@@ -142,9 +142,11 @@ rule tfrecords:
         runner=runner("dataset_convert"),
         command=command("dataset_convert"),
         code=task_code("dataset_convert"),
-        prefix=lambda wc, output: output[0].split("-fold-")[0],
+        prefix=lambda wc, output: output[0].rpartition("-fold-")[0],
+    # Shards of another number of shards would be read as well.
     shell:
-        "{params.runner}{params.command} -d {input.spec:q} -o {params.prefix:q}"
+        "rm -f {params.prefix:q}-fold-* &&"
+        " {params.runner}{params.command} -d {input.spec:q} -o {params.prefix:q}"
         " > {log:q} 2>&1"
 
 

@@ -123,6 +123,12 @@ def test_edited_comment_is_no_reason(checkout, plan):
     assert plan(checkout, ALL) == set()
 
 
+def test_a_results_folder_may_be_called_like_a_fold(fresh_checkout, snakemake):
+    target = "run-fold-2/tfrecords/train/kitti_trainval-fold-000-of-002-shard-00000-of-00002"
+    done = snakemake(fresh_checkout, "-n", "-p", target, config={"results_dir": "run-fold-2"})
+    assert " -o run-fold-2/tfrecords/train/kitti_trainval " in done.stdout + done.stderr
+
+
 def test_late_file_alone_is_stale_too(finished_checkout, plan):
     jobs = plan(finished_checkout, "export", config={"train": {"epochs": 3}})
     assert rules_of(jobs) >= {"train", "export_model"}

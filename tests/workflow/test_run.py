@@ -133,6 +133,17 @@ def test_removed_dataset_leaves_no_file_behind(checkout, snakemake):
     assert not [p.name for p in (results / "kitti/train/labels").iterdir() if "-fddb-" in p.name]
 
 
+def test_another_number_of_shards_leaves_none_of_the_old_ones(checkout, snakemake):
+    folder = checkout / "results/tfrecords/train"
+    assert len(list(folder.glob("*-shard-*"))) == 4
+    target = "results/tfrecords/train/kitti_trainval-fold-000-of-002-shard-00000-of-00001"
+    done = snakemake(checkout, target, "--cores", "2", config={"tfrecords": {"num_shards": 1}})
+    assert finished_rules(done) == {"tfrecords_spec", "tfrecords"}
+    assert sorted(path.name for path in folder.glob("*-shard-*")) == [
+        f"kitti_trainval-fold-{fold:03d}-of-002-shard-00000-of-00001" for fold in (0, 1)
+    ]
+
+
 def test_selection_of_more_than_a_megabyte_is_compared_by_content(crowded_checkout, snakemake):
     folder = crowded_checkout
     target = "results/kitti/train/crowd.manifest.csv"
