@@ -45,23 +45,18 @@ def encode(
     stride: int = STRIDE,
     scale: float = SCALE,
     offset: float = OFFSET,
-) -> np.ndarray:
-    """Regression targets of every cell for each box.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Regression targets of all cells for each box.
 
-    ``boxes`` is (n, 4) in pixels, x1 y1 x2 y2. Returns float32 (n, 4, h, w): the distances to the
-    left, top, right and bottom side divided by ``scale``; negative where a cell lies outside.
+    ``boxes`` is (n, 4) in pixels, x1 y1 x2 y2. Returns the distances to the left, top, right and
+    bottom side divided by ``scale``, float32; negative where a cell lies outside. All cells of a
+    column have the same distances to left and right, (n, w), those of a row to top and bottom,
+    (n, h).
     """
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+    x1, y1, x2, y2 = boxes.T[:, :, None]
     gx, gy = grid_references(grid_width, grid_height, stride=stride, offset=offset)
-    x1, y1, x2, y2 = (side[:, None, None] for side in boxes.T)
-    gx, gy = gx[None, None, :], gy[None, :, None]
-    targets = np.empty((len(boxes), 4, grid_height, grid_width), dtype=np.float32)
-    targets[:, 0] = gx - x1
-    targets[:, 1] = gy - y1
-    targets[:, 2] = x2 - gx
-    targets[:, 3] = y2 - gy
-    targets /= np.float32(scale)
-    return targets
+    return tuple(side / np.float32(scale) for side in (gx - x1, gy - y1, x2 - gx, y2 - gy))
 
 
 def decode(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectnet_v2.objectives import OFFSET, SCALE, STRIDE, grid_references
+from detectnet_v2.objectives import OFFSET, SCALE, STRIDE, encode
 
 SAMPLES = 4
 _MIN_RADIUS = 0.1
@@ -131,9 +131,14 @@ def rasterize(
     coverage_y, deadzone_y = _squared_distances(
         shape.center_y, shape.coverage_y, shape.deadzone_y, grid_height
     )
-    gx, gy = grid_references(grid_width, grid_height, stride=stride, offset=offset)
-    sides_x = (gx - boxes[:, 0:1]) / np.float32(scale), (boxes[:, 2:3] - gx) / np.float32(scale)
-    sides_y = (gy - boxes[:, 1:2]) / np.float32(scale), (boxes[:, 3:4] - gy) / np.float32(scale)
+    to_left, to_top, to_right, to_bottom = encode(
+        boxes,
+        grid_width=grid_width,
+        grid_height=grid_height,
+        stride=stride,
+        scale=scale,
+        offset=offset,
+    )
 
     # What is lower in the image is nearer to the camera and covers what lies behind it.
     for i in np.argsort(boxes[:, 3], kind="stable"):
@@ -157,10 +162,10 @@ def rasterize(
         drawn = (covered >= cov_window) & (covered > 0)
         np.copyto(cov_window, covered, where=drawn)
         np.copyto(norm_window, covered * np.float32(shape.inverse_area[i]), where=drawn)
-        np.copyto(bbox_window[0], sides_x[0][i, x], where=drawn)
-        np.copyto(bbox_window[1], sides_y[0][i, y, None], where=drawn)
-        np.copyto(bbox_window[2], sides_x[1][i, x], where=drawn)
-        np.copyto(bbox_window[3], sides_y[1][i, y, None], where=drawn)
+        np.copyto(bbox_window[0], to_left[i, x], where=drawn)
+        np.copyto(bbox_window[1], to_top[i, y, None], where=drawn)
+        np.copyto(bbox_window[2], to_right[i, x], where=drawn)
+        np.copyto(bbox_window[3], to_bottom[i, y, None], where=drawn)
     return cov, cov_norm, bbox.reshape(-1, grid_height, grid_width)
 
 

@@ -37,6 +37,14 @@ def test_reference_boxes(box, radius, coverage, deadzone_x, inverse_area, cells,
     assert np.array_equal(bbox[0] != 0, cov[0] > 0)
 
 
+def test_the_reference_box_of_one_cell_to_a_pixel():
+    config = [EllipseConfig(cov_radius_x=0.6, cov_radius_y=0.6, bbox_min_radius=0.5)]
+    shape = ellipses(np.array([(1, 2, 3, 4)]), np.array([0]), config, stride=1)
+    assert (shape.coverage_x[0], shape.coverage_y[0]) == pytest.approx((0.6, 0.6))
+    assert (shape.center_x[0], shape.center_y[0]) == (2, 3)
+    assert shape.inverse_area[0] == pytest.approx(1 / 1.44)
+
+
 def test_reference_cells():
     cov, _, _ = draw([(200, 200, 300, 300)])
     expected = [[0.0625, 0.5, 0.1875], [0.5, 1, 0.75], [0.1875, 0.75, 0.375]]
