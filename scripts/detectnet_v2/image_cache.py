@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -189,10 +189,13 @@ def _lock(path: Path) -> Iterator[None]:
 def _remove_unused(directory: Path) -> None:
     """Delete caches that no training has opened for a month, and what a kill has left of one."""
     now = time.time()
-    for path in directory.glob(f"*{_SUFFIX}"):
-        if path.stat().st_mtime < now - _UNUSED_SECONDS:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".lock").unlink(missing_ok=True)
-    for path in directory.glob(f"*{_SUFFIX}.*.part"):
-        if path.stat().st_mtime < now - _ABANDONED_SECONDS:
-            path.unlink(missing_ok=True)
+    for pattern, age in (
+        (f"*{_SUFFIX}", _UNUSED_SECONDS),
+        (f"*{_SUFFIX}.*.part", _ABANDONED_SECONDS),
+    ):
+        for path in directory.glob(pattern):
+            # Another process may finish its part, or delete the same, just then.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < now - age:
+                    path.unlink()
+                    path.with_suffix(".lock").unlink(missing_ok=True)

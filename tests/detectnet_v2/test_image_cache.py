@@ -120,7 +120,9 @@ def test_what_a_kill_has_left_is_removed_and_what_is_being_written_is_not(files,
     for path in (left, written):
         path.write_bytes(b"pixels")
     os.utime(left, (0, 0))
-    opened(files, tmp_path)
+    # One that another process takes away after it was listed.
+    (tmp_path / "cache/c.images").symlink_to("nowhere")
+    assert isinstance(opened(files, tmp_path), CachedImages)
     assert not left.exists()
     assert written.exists()
 
