@@ -83,11 +83,9 @@ EXPORTED = config["export"]["models"]
 DEVICES = list(config["deploy"]["devices"])
 MODEL = f"model{TOOLKIT.model_suffix}"
 # With NVIDIA's codec a .tlt becomes plain HDF5, which the native toolkit exports and verifies.
-DECRYPTS = (
-    TOOLKIT.export_suffix == ".etlt" and config["export"]["accept_nvidia_eff_licence"]
-)
+DECRYPTS = TOOLKIT.decrypts(config["export"]["accept_nvidia_eff_licence"])
 EXPORTER = TOOLKITS["native"] if DECRYPTS else TOOLKIT
-MISSING_STAGES = {} if DECRYPTS else TOOLKIT.missing
+MISSING_STAGES = TOOLKIT.lacks(config["export"]["accept_nvidia_eff_licence"])
 # What evaluate and prune leave besides a model. NVIDIA's only print; rules/nvidia.smk reads that.
 EVALUATION_FILES = {
     "metrics": "<results>/{run}/evaluation/{subset}/metrics.json",

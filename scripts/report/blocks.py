@@ -148,18 +148,32 @@ class Fact:
     tone: str = ""
 
 
-def parts(*makers: tuple[str, Callable[[], Any]]) -> list[Block]:
-    """The blocks that each maker returns, or a `Missing` with its title where a file is not there.
+def left_out(title: str, missing: NotThereYet, others: int = 0) -> Missing | Note:
+    """What stands in the place of a part: how to make its file, or why that cannot be made.
 
-    A maker returns a block or several. A file that several makers miss is told once.
+    `others` is how many files are not there besides.
+    """
+    if missing.reason:
+        return Note(title, missing.reason)
+    return Missing(title, missing.path, (missing.target,), others)
+
+
+def _told(block: Any) -> str | None:
+    return getattr(block, "path", None) or getattr(block, "text", None)
+
+
+def parts(*makers: tuple[str, Callable[[], Any]]) -> list[Block]:
+    """The blocks that each maker returns, or what `left_out` says where a file is not there.
+
+    A maker returns a block or several. What several makers miss is told once.
     """
     blocks: list[Block] = []
     for title, make in makers:
         try:
             made = make()
         except NotThereYet as missing:
-            line = Missing(title, missing.path, (missing.target,))
-            if all(getattr(block, "path", None) != line.path for block in blocks):
+            line = left_out(title, missing)
+            if all(_told(block) != _told(line) for block in blocks):
                 blocks.append(line)
             continue
         blocks += made if isinstance(made, Iterable) else [made]

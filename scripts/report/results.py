@@ -9,9 +9,12 @@ from typing import Any
 
 import pandas as pd
 from configuration import pruning_branches
+from toolkits.table import TOOLKITS
 
 from report.errors import NotThereYet, ReportError
 
+# What no toolkit of NVIDIA's writes.
+NATIVE_FILES = ("training.csv", "precision_recall.csv", "detections.csv")
 CHOICE = ("run", "reason", "mAP", "unpruned_mAP", "parameters", "share_of_parameters")
 
 
@@ -74,6 +77,22 @@ class Results:
         """What the user types to make a target."""
         return f"snakemake {target}"
 
+    def absent(self, path: str, target: str = "all", stage: str = "") -> NotThereYet:
+        """That a file is not there yet or, under the configured toolkit, cannot be.
+
+        `target` makes it; `stage` is what toolkits.table calls its stage, where one may be missing.
+        """
+        name = self.config["toolkit"]
+        licence = self.config["export"].get("accept_nvidia_eff_licence", False)
+        lacks = TOOLKITS[name].lacks(licence)
+        file = path.rpartition("/")[2]
+        reason = ""
+        if name != "native" and file in NATIVE_FILES:
+            reason = f"The toolkit {name} writes no {file}."
+        elif stage in lacks:
+            reason = f"Not with the toolkit {name}: {lacks[stage]}."
+        return NotThereYet(path, self.command(target), reason)
+
     def exists(self, path: str) -> bool:
         """Whether a file of the results is there."""
         return (self.root / path).exists()
@@ -99,7 +118,7 @@ class Results:
                 na_values=["", "nan"],
             )
         except FileNotFoundError as error:
-            raise NotThereYet(path, self.command(target)) from error
+            raise self.absent(path, target) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise self._unusable(path, f"no CSV table ({error})", target) from error
         missing = [name for name in columns if name not in frame.columns]
@@ -121,7 +140,7 @@ class Results:
         try:
             text = (self.root / path).read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            raise NotThereYet(path, self.command(target)) from error
+            raise self.absent(path, target) from error
         try:
             document = json.loads(text)
         except json.JSONDecodeError as error:

@@ -13,7 +13,9 @@ def facts(results: Results) -> list[Fact]:
         try:
             found.append(make(results))
         except NotThereYet as missing:
-            found.append(Fact(_LABELS[make], "–", f"{missing.target} tells", "absent"))
+            toolkit = results.config["toolkit"]
+            told = f"not with {toolkit}" if missing.reason else f"{missing.target} tells"
+            found.append(Fact(_LABELS[make], "–", told, "absent"))
     return found
 
 
@@ -46,7 +48,7 @@ def _size(results: Results) -> Fact:
 def _speed(results: Results) -> Fact:
     table = deployment.cases(deployment.read_benchmarks(results))
     if table.empty:
-        raise NotThereYet("deployed/local/benchmark.json", results.command("deploy_local"))
+        raise results.absent("deployed/local/benchmark.json", "deploy_local", "verify")
     boards = table[table["device"] != "local"]
     best = (boards if len(boards) else table).sort_values("fps", ascending=False).iloc[0]
     how = f"{best['model']}, {best['engine'].upper()}, {best['precision'].upper()}"

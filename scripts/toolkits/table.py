@@ -52,6 +52,14 @@ class Toolkit:
         """Whether it is this project's own."""
         return self.image is None
 
+    def decrypts(self, licence_accepted: bool) -> bool:
+        """Whether NVIDIA's codec opens its models, which the native toolkit then exports."""
+        return self.export_suffix == ".etlt" and licence_accepted
+
+    def lacks(self, licence_accepted: bool) -> dict[str, str]:
+        """The stages that there cannot be, with the reason, by whether the codec may be used."""
+        return {} if self.decrypts(licence_accepted) else self.missing
+
     def min_samples(self, value: float) -> float | int:
         """`dbscan_min_samples` as the dialect has it: coverage, or whole cells, at least one.
 

@@ -3,17 +3,20 @@
 import copy
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
 
 import pandas as pd
 import pytest
 from make_report import revision_of
-from report.blocks import Missing
+from report.blocks import Missing, Note
 from report.drawing import FigureFolder, style
 from report.errors import ReportError
 from report.page import make_report
 from report.results import Results
+from report.summary import facts
+from toolkits.table import UFF
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = {
@@ -117,6 +120,33 @@ def test_every_figure_is_there_as_svg_png_and_csv(report):
 def test_complete_run_misses_only_what_was_not_measured(report):
     _, text, _ = report
     assert re.findall(r"<code>([^<]*)</code>", text) == ["snakemake deploy_nano"]
+
+
+def test_a_run_of_nvidias_promises_nothing_that_no_rule_makes(run, tmp_path):
+    run.remove("**/training.csv", "**/detections.csv", "**/precision_recall.csv")
+    run.remove("deployed/*/benchmark.json", "deepstream/*/*/parity.json", "export/*/*.json")
+    config = copy.deepcopy(run.config) | {"toolkit": "tlt2"}
+    nvidias = replace(run, config=config)
+    chapters = ("training", "accuracy", "examples", "deployment")
+    blocks = [b for name in chapters for b in section_of(nvidias, tmp_path, name).blocks]
+    assert not [block for block in blocks if isinstance(block, Missing)]
+    reason = f"Not with the toolkit tlt2: {UFF}."
+    assert [(block.title, block.text) for block in blocks if isinstance(block, Note)] == [
+        ("Loss, learning rate and mAP curves", "The toolkit tlt2 writes no training.csv."),
+        ("Best and worst images", "The toolkit tlt2 writes no detections.csv."),
+        ("Accuracy through the DeepStream configs", reason),
+        ("Speed on this computer", reason),
+        ("Speed on the devices", reason),
+    ]
+    speed = facts(Results(run.root, config))[-1]
+    assert (speed.value, speed.detail) == ("–", "not with tlt2")
+    # With NVIDIA's codec its models can be exported after all.
+    config["export"]["accept_nvidia_eff_licence"] = True
+    told = missing_lines(section_of(nvidias, tmp_path, "deployment"))
+    assert {line.path for line in told} >= {
+        "deepstream/…/parity.json",
+        "deployed/local/benchmark.json",
+    }
 
 
 def test_page_keeps_addresses_of_devices_to_itself(report):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
-from report.blocks import Block, Figure, Missing, Section, Table
+from report.blocks import Block, Figure, Section, Table, left_out
 from report.drawing import FigureFolder, canvas, legend_below, run_colours, thinned
 from report.errors import NotThereYet
 from report.published import MODELS
@@ -25,7 +25,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
     blocks += curve_blocks(results, folder)
     if missing:
         first = missing[0]
-        blocks.append(Missing("Metrics", first.path, (first.target,), len(missing) - 1))
+        blocks.append(left_out("Metrics", first, len(missing) - 1))
     return Section("accuracy", "Accuracy", lead(metrics), blocks)
 
 

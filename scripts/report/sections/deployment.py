@@ -10,7 +10,7 @@ from jetson.table import PUBLISHED_FPS, PUBLISHED_MAP, SOURCE
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
-from report.blocks import Block, Missing, Section, Table, parts
+from report.blocks import Block, Missing, Note, Section, Table, parts
 from report.drawing import PAPER, THEIRS, FigureFolder, canvas, legend_below, place_labels
 from report.results import Results
 from report.sections import export
@@ -38,7 +38,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
     return Section("deployment", "On the device", lead(benchmarks), blocks)
 
 
-def missing_devices(results: Results, measured: set[str]) -> list[Missing]:
+def missing_devices(results: Results, measured: set[str]) -> list[Missing | Note]:
     """A line for the desk and one for all boards that have not been measured."""
     commands = {d: c for d, c in expected_devices(results).items() if d not in measured}
     lines = []
@@ -47,9 +47,13 @@ def missing_devices(results: Results, measured: set[str]) -> list[Missing]:
         ("Speed on the devices", [d for d in commands if d != "local"]),
     ):
         if names:
-            path = f"deployed/{names[0]}/benchmark.json"
+            absent = results.absent(f"deployed/{names[0]}/benchmark.json", stage="verify")
             makers = tuple(commands[name] for name in names)
-            lines.append(Missing(title, path, makers, len(names) - 1))
+            lines.append(
+                Note(title, absent.reason)
+                if absent.reason
+                else Missing(title, absent.path, makers, len(names) - 1)
+            )
     return lines
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from report.blocks import Block, Gallery, Note, Picture, Section, parts
 from report.drawing import FigureFolder, class_colours
-from report.errors import NotThereYet, ReportError
+from report.errors import ReportError
 from report.pictures import picture
 from report.results import Results, run_label
 from report.sections.accuracy import CURVE, best_point
@@ -148,7 +148,7 @@ def fold_images(results: Results) -> list[str]:
     """Names of the images of fold 0, as its tfrecords list them."""
     files = sorted((results.root / "tfrecords/train").glob("*-fold-000-of-*-shard-*[0-9]"))
     if not files:
-        raise NotThereYet("tfrecords/train", results.command())
+        raise results.absent("tfrecords/train")
     try:
         return [
             _stem(decode_example(record)["frame/id"][0].decode())

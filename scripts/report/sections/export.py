@@ -1,7 +1,6 @@
 """Tables on what export, clustering and the DeepStream configs do to a model's accuracy."""
 
 from report.blocks import Table
-from report.errors import NotThereYet
 from report.results import Results
 from report.sections.accuracy import percent, signed
 
@@ -20,7 +19,7 @@ def parity_table(results: Results) -> Table:
     same share a row."""
     files = sorted((results.root / "deepstream").glob("*/*/parity.json"))
     if not files:
-        raise NotThereYet("deepstream/…/parity.json", results.command())
+        raise results.absent("deepstream/…/parity.json", stage="verify")
     rows: dict[tuple[str, ...], list[str]] = {}
     for file in files:
         parity = results.document(file.relative_to(results.root).as_posix(), PARITY)
@@ -66,7 +65,7 @@ def int8_table(results: Results) -> Table:
     """What INT8 costs each model, and what the devices that ask for it get."""
     files = sorted((results.root / "export").glob("*/int8.json"), reverse=True)
     if not files:
-        raise NotThereYet("export/…/int8.json", results.command())
+        raise results.absent("export/…/int8.json", stage="judge_int8")
     rows = []
     for file in files:
         found = results.document(file.relative_to(results.root).as_posix(), INT8)
@@ -100,7 +99,7 @@ def clustering_tables(results: Results) -> list[Table]:
     """
     files = sorted((results.root / "export").glob("*/clustering.json"), reverse=True)
     if not files:
-        raise NotThereYet("export/…/clustering.json", results.command())
+        raise results.absent("export/…/clustering.json", stage="tune_clustering")
     effects: list[list[str]] = []
     numbers: list[list[str]] = []
     keys: list[str] = []

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from report.blocks import Block, Figure, Missing, Section, Table
+from report.blocks import Block, Figure, Section, Table, left_out
 from report.drawing import FigureFolder, canvas, legend_below, run_colours, thinned
 from report.errors import NotThereYet
 from report.results import Results, run_label
@@ -21,12 +21,11 @@ def section(results: Results, folder: FigureFolder) -> Section:
     blocks: list[Block] = list(curve_blocks(curves, results, folder)) if curves else []
     if curves:
         blocks += [
-            Missing(f"Curves of the model {run_label(run)}", error.path, (error.target,))
+            left_out(f"Curves of the model {run_label(run)}", error)
             for run, error in missing.items()
         ]
     elif missing:
-        first = missing["unpruned"]
-        blocks.append(Missing("Loss, learning rate and mAP curves", first.path, (first.target,)))
+        blocks.append(left_out("Loss, learning rate and mAP curves", missing["unpruned"]))
     return Section("training", "Training", lead(curves), blocks)
 
 
