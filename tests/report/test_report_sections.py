@@ -59,9 +59,6 @@ def block(section, title):
     return next(b for b in section.blocks if b.title.startswith(title))
 
 
-# --- data
-
-
 def test_faces_per_class_stack_up_by_dataset():
     with style():
         axes = data.face_counts(COUNTS, CLASSES, 100).axes[0]
@@ -147,9 +144,6 @@ def test_many_reasons_are_summed_up(run, folder):
     assert kaggle[-1][3] == "4"
 
 
-# --- labels
-
-
 def test_sheets_are_shrunk_and_embedded(full_run):
     gallery = labels.section(results(full_run)).blocks[0]
     assert len(gallery.pictures) == 6
@@ -157,9 +151,6 @@ def test_sheets_are_shrunk_and_embedded(full_run):
         assert picture.uri.startswith("data:image/jpeg;base64,")
         assert picture.width == labels.SHEET_WIDTH
         assert len(picture.uri) < 1.4 * labels.SHEET_BYTES
-
-
-# --- training
 
 
 def test_curves_hold_every_epoch_of_every_run(full_run):
@@ -202,9 +193,6 @@ def test_training_without_any_validation(run, folder):
     assert [b.title for b in section.blocks] == [
         *("Loss", "Learning rate", "How each training ended"),
     ]
-
-
-# --- accuracy
 
 
 def test_best_point_has_the_highest_f1():
@@ -250,9 +238,6 @@ def test_differences_keep_their_sign():
     assert [accuracy.signed(v) for v in (0.5, -0.354, 0.001, -0.001)] == [
         *("+0.50", "−0.35", "0.00", "0.00"),
     ]
-
-
-# --- pruning
 
 
 def test_tradeoff_rings_the_chosen_and_shows_the_published():
@@ -305,9 +290,6 @@ def test_iterative_pruning_starts_from_the_widest(run):
     path.write_text(json.dumps(document))
     axes = pruning.layer_widths(pruning.read_widths(results(run)), "0.6").axes[0]
     assert axes.patches[0].get_width() == 64
-
-
-# --- deployment
 
 
 def test_cases_of_a_board_and_of_the_desk(full_run):
@@ -396,9 +378,6 @@ def test_missing_logs_leave_the_time_line_out(run, folder):
     run.remove("deployed/**/measure.log")
     section = deployment.section(results(run), folder)
     assert [b.name for b in section.blocks if b.kind == "figure"] == ["tradeoff_fps"]
-
-
-# --- provenance
 
 
 def test_configuration_is_shown_without_addresses(report_config):
