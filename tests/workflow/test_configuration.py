@@ -182,6 +182,13 @@ def test_missing_key_is_named(config, schema, key):
         check_config(config, schema)
 
 
+@pytest.mark.parametrize("name", ["groups", "_faces", "wider-face"])
+def test_a_dataset_whose_name_cannot_be_a_files(config, schema, name):
+    config["datasets"][name] = deepcopy(config["datasets"]["kaggle"])
+    with pytest.raises(ConfigError, match=f"datasets: '{name}' does not match"):
+        check_config(config, schema)
+
+
 def test_no_train_split(config, schema):
     for dataset in config["datasets"].values():
         dataset["splits"] = {"val": {"images": "i", "annotations": "a"}}
