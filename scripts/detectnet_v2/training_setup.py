@@ -22,31 +22,17 @@ _LOG = logging.getLogger(__name__)
 
 def check_supported(experiment: spec_pb2.Experiment) -> None:
     """Raise DetectNetError for a setting that would change the result and is not implemented."""
-    size = experiment.augmentation_config.preprocessing
+    if experiment.training_config.enable_qat:
+        raise DetectNetError(
+            "training_config.enable_qat: not supported by this toolkit; calibrate for INT8 instead"
+        )
     dataset = experiment.dataset_config
     uniform = dataset.sampling_mode == spec_pb2.DatasetConfig.UNIFORM
-    for unsupported, problem in (
-        (
-            experiment.model_config.arch not in ("", "resnet"),
-            f'model_config.arch: "{experiment.model_config.arch}": only resnet is supported',
-        ),
-        (
-            size.output_image_channel not in (0, 3),
-            "augmentation_config.preprocessing.output_image_channel: "
-            f"{size.output_image_channel}: only 3 is supported",
-        ),
-        (
-            experiment.training_config.enable_qat,
-            "training_config.enable_qat: not supported by this toolkit; calibrate for INT8 instead",
-        ),
-        (
-            uniform and len(dataset.data_sources) > 1,
+    if uniform and len(dataset.data_sources) > 1:
+        raise DetectNetError(
             "dataset_config.sampling_mode: UNIFORM is not supported by this toolkit; images are "
-            "drawn in proportion to the sources' sizes, and source_weight weighs their losses",
-        ),
-    ):
-        if unsupported:
-            raise DetectNetError(problem)
+            "drawn in proportion to the sources' sizes, and source_weight weighs their losses"
+        )
 
 
 def build_model(experiment: spec_pb2.Experiment) -> DetectNetV2:

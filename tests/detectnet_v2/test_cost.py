@@ -202,6 +202,21 @@ def test_unusable_weights_are_refused(changes, message):
         cost.from_spec(experiment(**changes))
 
 
+def test_objectives_without_a_weight_are_refused():
+    spec = experiment()
+    for objective in spec.cost_function_config.target_classes[0].objectives:
+        objective.initial_weight = 0
+    with pytest.raises(DetectNetError, match="'mask': initial_weight of the objectives must be"):
+        cost.from_spec(spec)
+
+
+def test_a_loss_mask_is_refused():
+    spec = experiment()
+    spec.loss_mask_label_filter.mask_multiplier = 0.5
+    with pytest.raises(DetectNetError, match="loss_mask_label_filter: not supported"):
+        cost.from_spec(spec)
+
+
 def test_an_unknown_objective_is_refused():
     spec = experiment()
     spec.cost_function_config.target_classes[0].objectives.add(name="depth")

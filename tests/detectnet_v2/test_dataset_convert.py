@@ -328,6 +328,11 @@ def test_settings_that_nvidia_refuses(folder, tmp_path):
         dataset_convert.convert(config(root, num_partitions=3), tmp_path / "k")
     with pytest.raises(DetectNetError, match="kitti_sequence_to_frames_file: is needed"):
         dataset_convert.convert(config(root, partition_mode="sequence"), tmp_path / "k")
+    fields = {"partition_mode": "sequence", "kitti_sequence_to_frames_file": "sequences.json"}
+    for text, message in (("[", "list of sequences cannot be read"), ("[]", "must map sequences")):
+        (root / "sequences.json").write_text(text)
+        with pytest.raises(DetectNetError, match=f"sequences.json: {message}"):
+            dataset_convert.convert(config(root, **fields), tmp_path / "k")
     path = tmp_path / "spec.txt"
     path.write_text('kitti_config { partition_mode: "both" root_directory_path: "x" }')
     with pytest.raises(DetectNetError) as error:
