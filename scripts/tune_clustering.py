@@ -76,6 +76,8 @@ def tune_clustering(
     numbers, working_points = {}, {}
     for name, found in _search_nms(candidates, score, classes, mode).items():
         iou, curve, best = found
+        if not curve.faces:
+            log.warning("%s: no such face in fold 0, so its thresholds are nvinfer's", name)
         chosen, points = _threshold(curve, best, mode, objective, tolerance)
         numbers[name] = {
             "pre-cluster-threshold": chosen,
@@ -153,8 +155,14 @@ def _search_nms(
 def _threshold(
     curve: Curve, best: float, mode: int, objective: str, tolerance: float
 ) -> tuple[float, dict[str, Point]]:
-    """The threshold of a class, and precision and recall there and where F1 is best."""
+    """The threshold of a class, and precision and recall there and where F1 is best.
+
+    Without a face of the class all thresholds are as good; with nvinfer's a device finds some.
+    """
     points = {threshold: _point(curve, threshold) for threshold in THRESHOLDS}
+    if not curve.faces:
+        point = points[default_attributes().pre_cluster_threshold]
+        return point.threshold, {"chosen": point, "best_f1": point}
     top_f1 = max(points.values(), key=lambda point: (point.f1, point.threshold))
     if objective == "f1":
         chosen = top_f1.threshold

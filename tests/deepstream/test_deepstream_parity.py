@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 import av
+import numpy as np
 import onnx
 import pytest
 from deepstream.errors import DeepStreamError
 from deploy_local import deploy_local
 from detectnet_v2.calibration_cache import activation_tensors, write_cache
+from detectnet_v2.metrics import INTEGRATE, Curve
 from ds_config import write_configs
+from tune_clustering import _threshold, tune_clustering
 from tune_clustering import table as tuning_table
-from tune_clustering import tune_clustering
 from verify import check, keep_or_refuse, table, verify
 
 IMAGES = 24
@@ -127,6 +129,13 @@ def test_tuning_beats_the_defaults(squares, labelled, synthetic, tmp_path):
     assert "tuned_dbscan" in tuning_table(found)
     # What it writes is what the renderer takes.
     (tmp_path / "clustering.json").write_text(json.dumps(found))
+
+
+def test_a_class_without_faces_keeps_nvinfers_threshold():
+    curve = Curve(np.array([0.9], np.float32), np.zeros(1), np.full(1, np.nan), faces=0)
+    for objective in ("ap", "f1"):
+        chosen, points = _threshold(curve, 0.0, INTEGRATE, objective, 0.2)
+        assert chosen == points["chosen"].threshold == points["best_f1"].threshold == 0.2
 
 
 def test_tuned_threshold_for_f1(squares, labelled):
