@@ -274,12 +274,16 @@ def test_widths_of_the_chosen_threshold_are_the_bars():
     axes = pruning.layer_widths(widths, "0.6").axes[0]
     assert [bar.get_width() for bar in axes.patches] == [64, 128, 24, 48]
     assert [list(line.get_xdata()) for line in axes.lines] == [[40, 72], [40, 72]]
+    shares = widths.replace({"0.5": "ratio-0.25", "0.6": "ratio-0.12"})
+    axes = pruning.layer_widths(shares, "ratio-0.12").axes[0]
+    names = axes.get_legend_handles_labels()[1]
+    assert sorted(names) == ["before", "pruned to 0.12", "pruned to 0.25"]
 
 
 def test_without_a_choice_the_widths_are_those_of_the_highest_threshold(run, folder):
     run.remove("chosen/choice.json")
     section = pruning.section(results(run), folder)
-    assert block(section, "Filters per layer").caption.startswith("Bars: threshold 0.7")
+    assert block(section, "Filters per layer").caption.startswith("Bars: pruned 0.7, the small")
     assert section.lead == ""
 
 

@@ -210,11 +210,11 @@ def width_block(results: Results, folder: FigureFolder) -> Figure | Note:
         return Note("Widths of the layers", "Not known: the models are encrypted (.tlt).")
     run = results.chosen if results.chosen and results.chosen != "unpruned" else None
     threshold = run.partition("/")[2] if run else widths["threshold"].iloc[-1]
-    what = "the chosen one" if run else "the highest that is there"
+    what = "the chosen one" if run else "the smallest that is there"
     return folder.keep(
         "layer_widths",
         "Filters per layer, before and after pruning",
-        f"Bars: threshold {threshold}, {what}. Ticks: the other thresholds.",
+        f"Bars: {run_label(f'retrained/{threshold}')}, {what}. Ticks: the other pruned models.",
         layer_widths(widths, threshold),
         widths,
     )
@@ -257,7 +257,7 @@ def layer_widths(widths: pd.DataFrame, threshold: str) -> Drawing:
     axes.barh(layers, counts, height=0.7, color=MUTED, alpha=0.25, label="before")
     kept = [bars.get(name, 0) for name in layers]
     colour = colours[f"retrained/{threshold}"]
-    axes.barh(layers, kept, height=0.7, color=colour, label=f"kept at {threshold}")
+    axes.barh(layers, kept, height=0.7, color=colour, label=run_label(f"retrained/{threshold}"))
     for other, group in widths.groupby("threshold", sort=False):
         if other == threshold:
             continue
@@ -266,7 +266,7 @@ def layer_widths(widths: pd.DataFrame, threshold: str) -> Drawing:
         axes.plot(group["after"], positions, "|", color=PAPER, markersize=9, markeredgewidth=4.5)
         axes.plot(
             group["after"], positions, "|", color=colours[f"retrained/{other}"], markersize=9,
-            markeredgewidth=2.2, label=f"at {other}",
+            markeredgewidth=2.2, label=run_label(f"retrained/{other}"),
         )  # fmt: skip
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.tick_params(axis="y", labelsize=8.5)
