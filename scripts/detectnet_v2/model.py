@@ -105,11 +105,6 @@ class DetectNetV2(nn.Module):
             if layer.kind == "conv" and layer.name not in HEADS
         }
 
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """Height and width of the output grid for the model's own input size."""
-        return sizes(self.layers, self.input_height, self.input_width)[BBOX_HEAD]
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Predict boxes and coverage.
 

@@ -33,12 +33,6 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_records(path: Path, records: Iterable[bytes]) -> None:
-    """Write a TFRecord file, whole or not at all."""
-    write_part(path, records)
-    part_of(path).replace(path)
-
-
 def part_of(path: Path) -> Path:
     """Return the name that `path` has while it is being written."""
     return path.with_name(path.name + ".part")

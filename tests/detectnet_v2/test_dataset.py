@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from detectnet_v2 import dataset, dataset_convert, spec
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.tfrecord import decode_example, encode_example, read_records, write_records
+from detectnet_v2.tfrecord import (
+    decode_example,
+    encode_example,
+    part_of,
+    read_records,
+    write_part,
+)
 
 
 @pytest.fixture
@@ -179,6 +185,16 @@ def test_damaged_tfrecords_are_named(data, load):
 
 def test_records_that_are_no_kitti_examples(data, load):
     path = data()[0]
-    write_records(path, [encode_example({"frame/id": [b"x"]})])
+
+    def write(features):
+        write_part(path, [encode_example(features)])
+        part_of(path).replace(path)
+
+    write({"frame/id": [b"x"]})
     with pytest.raises(DetectNetError, match=f"{path.name}: record 0 is no KITTI example"):
+        dataset.validation_samples(load())
+    features = dict.fromkeys(dataset.COORDINATES, np.zeros(2, np.float32))
+    features |= {"frame/id": [b"x"], "target/object_class": [b"mask"]}
+    write(features)
+    with pytest.raises(DetectNetError, match=r"no KITTI example \(1 classes for 2 boxes\)"):
         dataset.validation_samples(load())

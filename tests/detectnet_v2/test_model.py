@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectnet_v2.architecture import Architecture
+from detectnet_v2.architecture import Architecture, sizes
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.folding import fold_batch_norms
 from detectnet_v2.model import (
@@ -83,7 +83,10 @@ def test_every_unit_or_every_block_has_a_projection(num_layers):
 
 
 def test_grid_of_the_recipe_is_34_by_60():
-    assert DetectNetV2(18, 2).grid_size == (34, 60)
+    layers = Architecture(18, 2).layers()
+    assert (
+        sizes(layers, 544, 960)["output_bbox"] == sizes(layers, 544, 960)["output_cov"] == (34, 60)
+    )
 
 
 def test_pooling_variant_pools_after_the_stem_and_before_the_heads():
@@ -93,7 +96,8 @@ def test_pooling_variant_pools_after_the_stem_and_before_the_heads():
     assert kinds["average_pooling2d_1"] == "average_pool"
     with torch.inference_mode():
         bbox, cov = model.eval()(torch.rand(1, 3, 448, 224))
-    assert bbox.shape[2:] == cov.shape[2:] == model.grid_size == (2, 1)
+    assert bbox.shape[2:] == cov.shape[2:] == (2, 1)
+    assert sizes(model.layers, 448, 224)["output_bbox"] == (2, 1)
     assert model.architecture.stride == 224
 
 

@@ -21,6 +21,11 @@ FEATURES = {
 }
 
 
+def write(path, records):
+    tfrecord.write_part(path, records)
+    tfrecord.part_of(path).replace(path)
+
+
 def test_the_masked_checksum():
     assert tfrecord.masked_crc(b"123456789") == 0xC78AB0E5
 
@@ -67,13 +72,13 @@ def test_bytes_that_are_no_example(data):
 def test_a_file_comes_back(tmp_path):
     path = tmp_path / "records"
     records = [b"", b"a", bytes(1000)]
-    tfrecord.write_records(path, records)
+    write(path, records)
     assert list(tfrecord.read_records(path)) == records
     assert path.read_bytes()[:12] == struct.pack("<QI", 0, tfrecord.masked_crc(bytes(8)))
     assert [item.name for item in tmp_path.iterdir()] == ["records"]
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_failed_file_leaves_the_one_before(tmp_path):
     def records():
         yield b"a"
         raise DetectNetError("no more")
@@ -81,7 +86,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "records"
     path.write_bytes(b"before")
     with pytest.raises(DetectNetError):
-        tfrecord.write_records(path, records())
+        tfrecord.write_part(path, records())
     assert path.read_bytes() == b"before"
 
 
@@ -97,7 +102,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 )
 def test_damaged_files_are_named(tmp_path, damage, message):
     path = tmp_path / "records"
-    tfrecord.write_records(path, [b"content"])
+    write(path, [b"content"])
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DetectNetError, match=f"records: .*{message}.*run dataset_convert again"):
         list(tfrecord.read_records(path))
@@ -154,7 +159,7 @@ def test_protobuf_reads_and_writes_the_same(example_type):
 def test_tensorboard_reads_the_file(tmp_path):
     reader = pytest.importorskip("tensorboard.compat.tensorflow_stub.pywrap_tensorflow")
     path = tmp_path / "records"
-    tfrecord.write_records(path, [b"first", bytes(1000)])
+    write(path, [b"first", bytes(1000)])
     records = reader.PyRecordReader_New(str(path))
     for expected in (b"first", bytes(1000)):
         records.GetNext()
@@ -164,7 +169,7 @@ def test_tensorboard_reads_the_file(tmp_path):
 @pytest.mark.slow
 def test_tensorflow_reads_and_writes_the_same(tensorflow, tmp_path):
     path, again = tmp_path / "records", tmp_path / "again"
-    tfrecord.write_records(path, [tfrecord.encode_example(FEATURES)])
+    write(path, [tfrecord.encode_example(FEATURES)])
     tensorflow("records", tmp_path / "records.json", path)
     (((record,),),) = [json.loads((tmp_path / "records.json").read_text())]
     assert set(record) == set(FEATURES)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from choose_model import write_choice
 from configuration import check_config
-from detectnet_v2.tfrecord import encode_example, write_records
+from detectnet_v2.tfrecord import encode_example, part_of, write_part
 from jetson.table import published
 from PIL import Image, ImageDraw
 
@@ -213,10 +213,12 @@ def write_fold(root: Path, random: np.random.Generator, images: int) -> list[str
         (root / f"kitti/train/labels/{name}.txt").write_text("".join(f"{f}\n" for f in faces))
     (root / "tfrecords/train").mkdir(parents=True, exist_ok=True)
     for shard in range(2):
-        write_records(
-            root / f"tfrecords/train/kitti_trainval-fold-000-of-002-shard-{shard:05d}-of-00002",
+        path = root / f"tfrecords/train/kitti_trainval-fold-000-of-002-shard-{shard:05d}-of-00002"
+        write_part(
+            path,
             [encode_example({"frame/id": [f"images/{name}".encode()]}) for name in names[shard::2]],
         )
+        part_of(path).replace(path)
     return names
 
 
