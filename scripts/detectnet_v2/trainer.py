@@ -154,7 +154,8 @@ class Trainer:
         """All that the next step depends on."""
         return {
             "step": self.step,
-            "exponent": self._exponent,
+            # A resumed training may have another number type, which is scaled or is not.
+            "exponent": self._exponent if self._scaling.enabled else None,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -164,7 +165,9 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``'s result."""
-        self.step, self._exponent = state["step"], state["exponent"]
+        self.step = state["step"]
+        if self._scaling.enabled and state["exponent"] is not None:
+            self._exponent = state["exponent"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
@@ -177,7 +180,9 @@ class Trainer:
     ) -> torch.Tensor:
         """The values of a ``StepResult``: averages over the processes, and sums of flags."""
         flags = torch.zeros(2 + self._processes, device=loss.device)
-        flags[:2] = torch.tensor([float(wishes.stop), float(wishes.save)])
+        # Filled where they are: a copy of numbers from here would wait for all of a GPU's work.
+        flags[0].fill_(wishes.stop)
+        flags[1].fill_(wishes.save)
         flags[2 + self._rank] = ~torch.isfinite(loss)
         values = torch.cat([costs.flatten(), torch.stack([loss, norm]), flags])
         if self._distributed:
