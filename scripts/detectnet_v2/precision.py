@@ -55,7 +55,8 @@ def requested_precision(experiment: spec_pb2.Experiment, use_amp: bool) -> str:
 def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Precision:
     """The precision for ``name``; 'auto' tries on a CPU that has bfloat16 whether it is faster.
 
-    A CPU computes float16 as bfloat16, which needs no loss scaling.
+    A CPU computes float16 as bfloat16, which needs no loss scaling; a GPU older than bfloat16
+    computes that as float16, since PyTorch only emulates it there.
     """
     if device.type == "cpu":
         if name == "float16":
@@ -76,7 +77,7 @@ def choose_precision(name: str, model: DetectNetV2, device: torch.device) -> Pre
                 1e3 * times["bfloat16"] / _PROBE_IMAGES,
                 name,
             )
-    elif name == "auto":
+    elif name in ("auto", "bfloat16"):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         name = "bfloat16" if native else "float16"
     return Precision(name, device)
