@@ -10,6 +10,7 @@ from torch import nn
 from detectnet_v2 import curriculum, objectives, spec_pb2
 from detectnet_v2.augmentation import Augmenter
 from detectnet_v2.dataset import Sample, target_classes
+from detectnet_v2.device import has_usable_gpu
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.image_cache import default_directory, open_images
 from detectnet_v2.loader import BatchMaker, ellipse_configs
@@ -128,8 +129,8 @@ def largest_size(samples: Sequence[Sample]) -> tuple[int, int]:
 
 
 def training_device(rank: int) -> torch.device:
-    """The GPU of this process, or the CPU where there is none."""
-    if not torch.cuda.is_available():
+    """The GPU of this process, or the CPU where there is none; see ``has_usable_gpu``."""
+    if not has_usable_gpu(tell=rank == 0):
         return torch.device("cpu")
     device = torch.device("cuda", rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
