@@ -108,11 +108,17 @@ def _work(
         level=level if rank == 0 else logging.WARNING,
         filename=getattr(args, "log_file", None),
     )
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    # The one that this process sees: NCCL would otherwise have to guess which is whose.
+    device = torch.device("cuda", 0) if gpus else None
     status = StatusLog(args.results_dir / "status.json" if rank == 0 else None, append=True)
     try:
         torch.distributed.init_process_group(
-            backend, init_method=store, rank=rank, world_size=processes, timeout=_PATIENCE
+            "nccl" if gpus else "gloo",
+            init_method=store,
+            rank=rank,
+            world_size=processes,
+            timeout=_PATIENCE,
+            device_id=device,
         )
         train_process(args, status, rank=rank, processes=processes)
         torch.distributed.destroy_process_group()
