@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,8 +37,22 @@ MISUSED = 1
 INTERRUPTED = 130
 LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
 OUT_OF_MEMORY = (
-    "ran out of GPU memory: lower the batch size, or use a smaller input or a smaller backbone"
+    "ran out of GPU memory: lower the batch size, end what else runs on the GPU (nvidia-smi lists "
+    "it), use a smaller input or a smaller backbone, or compute on the CPU: CUDA_VISIBLE_DEVICES= "
+    "in front of the command"
 )
+# What CUDA, cuDNN and NCCL say in errors of several types, as regular expressions.
+GPU_LIMITS = {
+    "(?is)cuda.*out of memory|STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
+    "no kernel image is available": (
+        "this build of PyTorch has no code for this GPU: install one that has (docs/gpu.md), or "
+        "compute on the CPU: CUDA_VISIBLE_DEVICES= in front of the command"
+    ),
+    "busy or unavailable": (
+        "another program has the GPU for itself: end it (nvidia-smi lists it), or choose another "
+        "with --gpu_index"
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,6 +144,10 @@ def what_to_do(error: Exception) -> str:
     # torch.OutOfMemoryError by its name: importing torch here would slow every task down.
     if type(error).__name__ == "OutOfMemoryError":
         return OUT_OF_MEMORY
+    if isinstance(error, RuntimeError):
+        for sign, remedy in GPU_LIMITS.items():
+            if re.search(sign, str(error)):
+                return remedy
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return describe(error)
     return ""

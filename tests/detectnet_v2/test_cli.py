@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from detectnet_v2 import cli, status
 from detectnet_v2.errors import DetectNetError
 
@@ -148,6 +149,30 @@ def test_a_full_gpu_is_explained(task, capsys):
     task(fill)
     assert cli.main(CONVERT) == cli.FAILED
     assert "ran out of GPU memory: lower the batch size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (
+            "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'",
+            "lower the batch size",
+        ),
+        ("NCCL error in: x.cpp\nCuda failure 'out of memory'", "lower the batch size"),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "lower the batch size"),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            "no code for this",
+        ),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "--gpu_index"),
+        ("CUDA error: device-side assert triggered", ""),
+    ],
+)
+def test_a_gpus_limits_are_explained_and_mistakes_are_not_taken_for_one(said, remedy):
+    for kind in (RuntimeError, torch.AcceleratorError):
+        found = cli.what_to_do(kind(said))
+        assert remedy in found
+        assert bool(found) == bool(remedy)
 
 
 def test_a_full_disk_is_explained(task, capsys):
