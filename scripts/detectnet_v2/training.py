@@ -38,6 +38,9 @@ _LOG = logging.getLogger(__name__)
 _CHECKPOINT_SECONDS = 300.0
 _DEFAULT_CHECKPOINT_INTERVAL = 10
 _DEFAULT_SCALARS_PER_EPOCH = 10
+# Waiting for images is spoken of when it takes this share of an epoch that is worth the words.
+_MUCH_WAITING = 0.2
+_LONG_EPOCH_SECONDS = 30.0
 # Reading a value of a GPU waits for it, so there a step's result is looked at one step late.
 _LAG = {"cpu": 0, "cuda": 1}
 
@@ -240,6 +243,8 @@ class _Training:
     def _steps(self, batches: loader.Prefetcher, stop: Stop) -> None:
         lag = _LAG[self._precision.device.type]
         results: deque[StepResult] = deque()
+        waited = 0.0
+        tells = self._leads
         started = time.monotonic()
         for batch in batches:
             wishes = Wishes(stop.requested, self._leads and self._is_overdue())
@@ -253,6 +258,8 @@ class _Training:
             self._epoch.seconds += time.monotonic() - started
             finished = False
             if ends_epoch:
+                tells = tells and not self._has_waited(batches.waited - waited)
+                waited = batches.waited
                 saving |= self._end_epoch()
                 finished = self._trainer.schedule.finished(self._trainer.step)
             if stopping or saving:
@@ -263,6 +270,19 @@ class _Training:
                 _LOG.info("the schedule ends the training after %d steps", self._trainer.step)
                 break
             started = time.monotonic()
+
+    def _has_waited(self, seconds: float) -> bool:
+        """Say it when an epoch has waited long for its images, as beside a GPU; returns whether."""
+        share = seconds / max(self._epoch.seconds, 1e-9)
+        is_much = share > _MUCH_WAITING and self._epoch.seconds > _LONG_EPOCH_SECONDS
+        if is_much:
+            _LOG.info(
+                "%.0f %% of this epoch went by waiting for images: where cores are idle, more "
+                "loaders (native.workers, here %d) make it shorter",
+                100 * share,
+                self._workers,
+            )
+        return is_much
 
     def _is_overdue(self) -> bool:
         return time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from detectnet_v2 import cli, trainer, training, training_log, validation
+from detectnet_v2 import cli, loader, trainer, training, training_log, validation
 from detectnet_v2 import train as task
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import load_model, save_model
@@ -102,6 +102,22 @@ def test_equal_seeds_repeat_and_others_do_not(spec, tmp_path):
     assert_equal_weights(tmp_path / "a", tmp_path / "b")
     assert without_speed(table(tmp_path / "a")) == without_speed(table(tmp_path / "b"))
     assert table(tmp_path / "a")[0]["loss"] != table(tmp_path / "c")[0]["loss"]
+
+
+def test_waiting_for_images_is_told_of_once(spec, tmp_path, monkeypatch, capfd):
+    made = loader.BatchMaker.training
+
+    def slowly(self, *arguments):
+        time.sleep(0.5)
+        return made(self, *arguments)
+
+    line = "% of this epoch went by waiting for images: where cores are idle, more loaders"
+    monkeypatch.setattr(loader.BatchMaker, "training", slowly)
+    monkeypatch.setattr(training, "_MUCH_WAITING", 0.01)
+    for name, seconds, times in (("short", 1000.0, 0), ("long", 0.1, 1)):
+        monkeypatch.setattr(training, "_LONG_EPOCH_SECONDS", seconds)
+        assert train(spec(epochs=2, batch=8), tmp_path / name) == 0
+        assert capfd.readouterr().err.count(line) == times
 
 
 @pytest.mark.parametrize(("lag", "saved"), [(0, 6), (1, 7)])
