@@ -35,14 +35,17 @@ def launch(args: argparse.Namespace, processes: int, status: StatusLog) -> None:
     """Train in several processes; ``status`` gets the figures of the last line.
 
     Raises:
-        DetectNetError: there are too few GPUs, or a process found bad input.
+        DetectNetError: there are too few GPUs or not those asked for, or a process found bad input.
         KeyboardInterrupt: SIGINT or SIGTERM came; by then the state is saved.
         RuntimeError: a process failed; the message holds its traceback.
     """
     import torch  # noqa: PLC0415
 
+    from detectnet_v2.device import has_usable_gpu  # noqa: PLC0415
+
     gpus: list[str] = []
-    if torch.cuda.is_available():
+    # Why none is used, the first process tells.
+    if has_usable_gpu(tell=False):
         if torch.cuda.device_count() < processes:
             raise DetectNetError(
                 f"--gpus {processes}: there are only {torch.cuda.device_count()} GPUs here"

@@ -226,3 +226,9 @@ def test_processes_meet_through_their_own_gpu(monkeypatch, tmp_path, gpus):
         assert (seen["backend"], seen["device_id"]) == ("nccl", torch.device("cuda", 0))
     else:
         assert (seen["backend"], seen["device_id"]) == ("gloo", None)
+
+
+def test_a_gpu_shows_by_what_its_driver_leaves(monkeypatch):
+    for sign, has_gpu in (("dev/nul*", True), ("dev/no-such-gpu[0-9]*", False)):
+        monkeypatch.setattr(device, "_SIGNS", (sign,))
+        assert device._has_nvidia_gpu() == has_gpu
