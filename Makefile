@@ -11,11 +11,12 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake
 PARALLEL := --numprocesses 2
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo test test-all lint format clean
+.PHONY: help demo test test-all test-gpu lint format clean
 
 help:
 	@echo "make demo      everything once, on generated data: results_demo/report.html"
 	@echo "make test      the tests           make test-all  the slow ones too"
+	@echo "make test-gpu  trainings on this machine's GPU, held against the CPU's"
 	@echo "make lint      ruff, snakefmt, snakemake --lint"
 	@echo "make format    most of what lint asks for"
 	@echo "make clean     removes .venv, and the demo's data and results"
@@ -53,6 +54,9 @@ test: .venv/installed
 
 test-all: .venv/installed-slow .venv/tao-protos/installed .venv-tensorflow/installed
 	$(BIN)/python -m pytest -m "slow or not slow" $(PARALLEL)
+
+test-gpu: .venv/installed
+	TEST_DEVICE=cuda $(BIN)/python -m pytest tests/detectnet_v2/test_gpu.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -110,7 +110,7 @@ def test_no_python_is_one_line_with_the_remedy(project, shims):
     assert not (project / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ["test", "demo", "lint", "format", "test-all"])
+@pytest.mark.parametrize("target", ["test", "demo", "lint", "format", "test-all", "test-gpu"])
 def test_a_second_call_installs_nothing(project, target):
     first = make(project, "-n", target)
     assert "pip install" in first.stdout, first.stderr
