@@ -189,6 +189,7 @@ def test_a_models_figures_are_those_of_the_cpu(target, spec, narrow, tmp_path, o
     assert figures[0]["mAP"] == pytest.approx(figures[1]["mAP"], abs=0.01)
 
 
+@pytest.mark.timeout(1800)
 def test_a_compiled_network_trains_alike(target, spec, tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("torch.compile needs a C compiler")
