@@ -6,4 +6,4 @@ import os
 # long, the default, keeps the awaited one from running where other programs run, too; not at all
 # costs time on an idle machine (benchmarks/waiting.py). OpenMP reads this when it is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
