@@ -7,12 +7,16 @@ the mean weighted by confidence and its confidence is the highest of its members
 """
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from deepstream.decode import Candidates
 from deepstream.inferconfig import DBSCAN, HYBRID, NO_CLUSTERING, ClassAttributes
 
 # NvDsInferDBScan drops clusters whose sqrt(area) / number of boxes exceeds this.
 AREA_TO_HITS = 60.0
+# Boxes that are compared at once; all pairs of a dense image would be many megabytes.
+_BLOCK = 256
 
 
 def cluster(candidates: Candidates, attributes: ClassAttributes, mode: int) -> Candidates:
@@ -46,9 +50,12 @@ def top(candidates: Candidates, count: int) -> Candidates:
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of (n, 4) against (m, 4) corner boxes, no +1: (n, m) float32."""
-    corner = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    sides = np.clip(corner - np.maximum(boxes[:, None, :2], others[None, :, :2]), 0, None)
-    shared = sides[..., 0] * sides[..., 1]
+    width, height = (
+        np.minimum(boxes[:, None, high], others[None, :, high])
+        - np.maximum(boxes[:, None, low], others[None, :, low])
+        for low, high in ((0, 2), (1, 3))
+    )
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
     union = areas(boxes)[:, None] + areas(others)[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
@@ -66,11 +73,17 @@ def nms(boxes: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarr
     order = np.argsort(-confidence, kind="stable")
     kept = []
     while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        iou = overlaps(boxes[best : best + 1], boxes[rest])[0]
-        order = rest[iou <= np.float32(threshold)]
-    return np.array(kept, dtype=np.intp)
+        block, order = order[:_BLOCK], order[_BLOCK:]
+        covered = overlaps(boxes[block], boxes[block]) > np.float32(threshold)
+        alive = np.ones(len(block), bool)
+        for index in range(len(block)):
+            if alive[index]:
+                alive[index + 1 :] &= ~covered[index, index + 1 :]
+        survivors = block[alive]
+        kept.append(survivors)
+        near = overlaps(boxes[survivors], boxes[order]) > np.float32(threshold)
+        order = order[~near.any(axis=0)]
+    return np.concatenate(kept) if kept else np.empty(0, np.intp)
 
 
 def dbscan(
@@ -87,35 +100,28 @@ def dbscan(
     np.fill_diagonal(near, True)
     core = (near.sum(axis=1) >= min_boxes) & (near @ confidence >= np.float32(min_score))
     labels = _spread(near, core)
-    merged_boxes, merged_confidence = [], []
-    for label in range(labels.max(initial=-1) + 1):
-        members = labels == label
-        weights = confidence[members]
-        # Coverage 0 is possible with pre-cluster-threshold 0, weights that sum to 0 are not.
-        weights = np.maximum(weights, np.float32(1e-6))
-        box = np.average(boxes[members], axis=0, weights=weights)
-        if np.sqrt(areas(box[None])[0]) / members.sum() > AREA_TO_HITS:
-            continue
-        merged_boxes.append(box)
-        merged_confidence.append(weights.max())
-    return Candidates(
-        np.array(merged_boxes, dtype=np.float32).reshape(-1, 4),
-        np.array(merged_confidence, dtype=np.float32),
-    )
+    members = np.flatnonzero(labels >= 0)
+    labels = labels[members]
+    hits = np.bincount(labels)
+    # Coverage 0 is possible with pre-cluster-threshold 0, weights that sum to 0 are not.
+    weights = np.maximum(confidence[members], np.float32(1e-6))
+    sums = [np.bincount(labels, weights * side) for side in boxes[members].T]
+    merged = np.stack(sums, axis=1) / np.bincount(labels, weights)[:, None]
+    strongest = np.zeros(len(hits), np.float32)
+    np.maximum.at(strongest, labels, weights)
+    kept = np.sqrt(areas(merged)) / hits <= AREA_TO_HITS
+    return Candidates(merged[kept].astype(np.float32), strongest[kept])
 
 
-def _spread(near, core):
-    """Cluster number of each point, -1 for noise: connected core points and what they reach."""
+def _spread(near: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Cluster number of each point, -1 for noise: connected core points and what they reach.
+
+    Clusters are numbered by their first core point; a point that several reach is the first one's.
+    """
     labels = np.full(len(core), -1)
-    label = 0
-    for seed in np.flatnonzero(core):
-        if labels[seed] >= 0:
-            continue
-        frontier = np.zeros(len(core), dtype=bool)
-        frontier[seed] = True
-        while frontier.any():
-            labels[frontier] = label
-            reached = near[frontier & core].any(axis=0)
-            frontier = reached & (labels < 0)
-        label += 1
-    return labels
+    if not core.any():
+        return labels
+    reaches = near[:, core]
+    count, labels[core] = connected_components(csr_array(reaches[core]), directed=False)
+    first = np.where(reaches, labels[core], count).min(axis=1)
+    return np.where(core, labels, np.where(first < count, first, -1))
