@@ -288,7 +288,7 @@ def test_threads_spin_for_a_short_time_unless_the_user_says_how_long():
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     program = "import os, detectnet_v2; print(os.environ.get('GOMP_SPINCOUNT'))"
     for own, expected in (
-        ({}, "10000"),
+        ({}, "30000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
     ):
