@@ -33,7 +33,7 @@ def test_default_config_is_valid_and_leaves_only_device_settings_to_defaults(con
 
 
 @pytest.mark.parametrize(
-    "overlay", ["config/demo.yaml", "benchmarks/real.yaml", "benchmarks/real_gpu.yaml"]
+    "overlay", ["config/demo.yaml", "config/recipe.yaml", "benchmarks/real.yaml"]
 )
 def test_overlay_is_valid(repository, config, schema, overlay):
     check_config(merged(config, yaml.safe_load((repository / overlay).read_text())), schema)
@@ -91,10 +91,10 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("datasets.kaggle.layout", "coco", "datasets.kaggle.layout: 'coco' is not one of"),
         ("train.class_weight", {"mask": 1}, "train.class_weight: has ['mask'], needs one number"),
         ("train.class_weight", "heavy", "train.class_weight"),
-        ("train.learning_rate.min", 1.0, "train.learning_rate: min 1 and max 0.0005: 0 < min <= "),
-        ("retrain.learning_rate", {"max": 1e-9}, "retrain.learning_rate: min 5e-06 and max 1e-09"),
-        ("train.augmentation.zoom_min", 1.5, "train.augmentation: zoom_min 1.5 and zoom_max 1: "),
-        ("retrain.augmentation", {"zoom_max": 0.5}, "retrain.augmentation: zoom_min 1 and zoom_"),
+        ("train.learning_rate.min", 1.0, "train.learning_rate: min 1 and max 0.002: 0 < min <= "),
+        ("retrain.learning_rate", {"max": 1e-9}, "retrain.learning_rate: min 2e-05 and max 1e-09"),
+        ("train.augmentation.zoom_min", 1.5, "train.augmentation: zoom_min 1.5 and zoom_max 1.2: "),
+        ("retrain.augmentation", {"zoom_max": 0.5}, "retrain.augmentation: zoom_min 0.8 and zoom_"),
         (
             "train.native.augmentation",
             {"scale_probability": 0.5, "scale_max": 2.0},
@@ -111,7 +111,7 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("train.pretrained", {"source": "ngc"}, "train.pretrained: model is missing"),
         ("train.pretrained", {"source": "ngc", "model": "resnet18"}, "train.pretrained.model"),
         ("toolkit_runner", "podman", "toolkit_runner: 'podman' is not one of"),
-        ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
+        ("retrain.epoch", 1, "retrain.epoch: unknown key"),
         ("train.distill", {"weight": 1.0}, "set retrain.distill instead"),
         (
             "train.native.ema_decy",

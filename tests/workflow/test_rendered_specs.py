@@ -20,7 +20,6 @@ EXPERIMENTS = (
     "evaluate/val_spec.txt",
 )
 CONVERSIONS = ("tfrecords/train_spec.txt", "tfrecords/val_spec.txt")
-BACKBONE = "train={pretrained: {source: ngc, model: 'nvidia/tlt_pretrained_detectnet_v2:resnet18'}}"
 # Where the recipe's files lie, and what only says where this project's lie.
 PLACES = {
     "tfrecords_path",
@@ -33,19 +32,19 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory, repository):
-    """A function that gives the results folder with all specs of a toolkit, from config.yaml."""
+    """A function that gives the results folder with all specs of a toolkit, from recipe.yaml."""
     folders = {}
 
     def render(toolkit):
         if toolkit not in folders:
             folder = tmp_path_factory.mktemp(toolkit)
-            settings = [f"toolkit={toolkit}", BACKBONE]
             targets = [f"results/{name}" for name in (*EXPERIMENTS, *CONVERSIONS)]
             command = [sys.executable, "-m", "snakemake", *targets, "--cores", "1"]
             command += ["--snakefile", str(repository / "Snakefile")]
-            command += ["--configfile", str(repository / "config/config.yaml")]
+            command += ["--configfile"]
+            command += [str(repository / f"config/{name}.yaml") for name in ("config", "recipe")]
             done = subprocess.run(
-                [*command, "--config", *settings],
+                [*command, "--config", f"toolkit={toolkit}"],
                 cwd=folder,
                 capture_output=True,
                 text=True,
@@ -87,7 +86,7 @@ def flat(message: Message, prefix: str = "") -> dict[str, object]:
         ("retrained/0.6/train_spec.txt", "tlt2_retrain.txt"),
     ],
 )
-def test_default_config_renders_the_recipes_training_for_tlt2(
+def test_recipe_config_renders_the_recipes_training_for_tlt2(
     rendered, repository, rendered_name, recipe_name
 ):
     ours = flat(spec.load_experiment(rendered("tlt2") / rendered_name))
@@ -99,7 +98,7 @@ def test_default_config_renders_the_recipes_training_for_tlt2(
 
 
 @pytest.mark.parametrize(("split", "recipe_name"), [("train", "trainval"), ("val", "val")])
-def test_default_config_renders_the_recipes_conversion_for_tlt2(
+def test_recipe_config_renders_the_recipes_conversion_for_tlt2(
     rendered, repository, split, recipe_name
 ):
     ours = flat(spec.load_dataset_export(rendered("tlt2") / f"tfrecords/{split}_spec.txt"))
