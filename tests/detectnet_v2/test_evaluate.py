@@ -13,6 +13,8 @@ from detectnet_v2.model_file import save_model
 from detectnet_v2.network import load_network
 from PIL import Image
 
+from .benchmark_modules import benchmark_module
+
 
 @pytest.fixture
 def data(tmp_path, paint, label, tfrecords_spec):
@@ -293,3 +295,21 @@ def test_an_image_that_is_damaged(data, run, small_spec, color_detector, tmp_pat
     assert status == cli.FAILED
     assert errors.startswith("detectnet_v2 evaluate: ")
     assert "000001.png" in errors.splitlines()[0]
+
+
+def test_benchmark_of_clusters_evaluates_with_others(
+    data, repository, small_spec, color_detector, tmp_path, capsys, monkeypatch
+):
+    clusters = benchmark_module(repository, "clusters")
+    monkeypatch.setattr(clusters, "MODEL", color_detector.name)
+    results = tmp_path / "results"
+    (results / "evaluate").mkdir(parents=True)
+    (results / "unpruned/weights").mkdir(parents=True)
+    small_spec(BATCH_OF_TWO).rename(results / "evaluate/fold0_spec.txt")
+    color_detector.rename(results / "unpruned/weights" / color_detector.name)
+    # Every cell has a coverage of 0.88.
+    settings = ["--coverage_threshold", "0.5", "0.9", "--dbscan_eps", "0.2"]
+    assert clusters.main([str(results), *settings]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == ["| 0.5 | 55.00 |", "| 0.9 | 0.00 |"]
+    assert clusters.main([str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
