@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         experiment = load_experiment(args.results / "evaluate/fold0_spec.txt")
         samples = validation_samples(experiment)[:: args.every]
         model = args.results / args.run / "weights" / MODEL
-        print("| `coverage_threshold` |", *(f" `dbscan_eps` {eps:g} |" for eps in args.dbscan_eps))
+        print("| `coverage_threshold` |", *(f"`dbscan_eps` {eps:g} |" for eps in args.dbscan_eps))
         print("|---" * (len(args.dbscan_eps) + 1) + "|")
         for threshold in args.coverage_threshold:
             figures = [

@@ -307,9 +307,12 @@ def test_benchmark_of_clusters_evaluates_with_others(
     (results / "unpruned/weights").mkdir(parents=True)
     small_spec(BATCH_OF_TWO).rename(results / "evaluate/fold0_spec.txt")
     color_detector.rename(results / "unpruned/weights" / color_detector.name)
-    # Every cell has a coverage of 0.88.
-    settings = ["--coverage_threshold", "0.5", "0.9", "--dbscan_eps", "0.2"]
+    # Every cell has a coverage of 0.88; within a distance of 1 all of a class are one cluster.
+    settings = ["--coverage_threshold", "0.5", "0.9", "--dbscan_eps", "0.2", "1"]
     assert clusters.main([str(results), *settings]) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == ["| 0.5 | 55.00 |", "| 0.9 | 0.00 |"]
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| 0.5 | 55.00 | 25.00 |",
+        "| 0.9 | 0.00 | 0.00 |",
+    ]
     assert clusters.main([str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

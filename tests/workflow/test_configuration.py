@@ -111,7 +111,7 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("train.pretrained", {"source": "ngc"}, "train.pretrained: model is missing"),
         ("train.pretrained", {"source": "ngc", "model": "resnet18"}, "train.pretrained.model"),
         ("toolkit_runner", "podman", "toolkit_runner: 'podman' is not one of"),
-        ("retrain.epoch", 1, "retrain.epoch: unknown key"),
+        ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
         ("train.distill", {"weight": 1.0}, "set retrain.distill instead"),
         (
             "train.native.ema_decy",
