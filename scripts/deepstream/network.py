@@ -75,11 +75,6 @@ class Network:
                 log.warning("%s: output-blob-names: the model has no output %r", path, name)
         self._outputs = [self._find(names, part) for part in ("bbox", "cov")]
 
-    @property
-    def provider(self) -> str:
-        """The execution provider in use, as CPUExecutionProvider."""
-        return self._session.get_providers()[0]
-
     def run(self, tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run a batch (n, C, H, W) float32: boxes (n, 4K, h, w), coverage (n, K, h, w)."""
         bbox, coverage = self._session.run(self._outputs, {self._input.name: tensor})

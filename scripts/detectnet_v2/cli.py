@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from datasets.program import REMEDIES, describe
@@ -58,7 +59,7 @@ GPU_LIMITS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one task and return the exit status of the program."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    task = next((argument for argument in argv if argument in TASKS), None)
+    task = next((word for before, word in pairwise(["", *argv]) if _is_task(before, word)), None)
     args = build_parser(task).parse_args(argv)
     module = _task_module(args.task)
     if getattr(args, "gpu_index", None):
@@ -72,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         print(f"Execution status: {'FAIL' if status else 'PASS'}", flush=True)
     return status
+
+
+def _is_task(before: str, word: str) -> bool:
+    """Is a word of the command line a task, and not the value of one of the wrapper's flags?"""
+    return word in TASKS and before not in ("--log_file", "--mpirun-arg")
 
 
 def build_parser(task: str | None) -> argparse.ArgumentParser:

@@ -165,6 +165,13 @@ def _image_names(folder: Path, extension: str) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(extension))
     if not names:
         raise DetectNetError(f"{folder}: no file ends with {extension}: is image_extension right?")
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DetectNetError(
+                f"{folder}: the name of image {name!r} is no UTF-8, which tfrecords need: rename it"
+            ) from error
     return [Path(name).stem for name in names]
 
 

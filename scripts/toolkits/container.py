@@ -8,7 +8,6 @@ from pathlib import Path
 from toolkits.errors import ToolkitError
 from toolkits.table import Toolkit
 
-RUNNERS = ("docker", "apptainer", "host")
 # Horovod and TensorFlow share memory between processes; NVIDIA's own launcher asks for the same.
 RESOURCES = ("--shm-size", "16g", "--ulimit", "memlock=-1", "--ulimit", "stack=67108864")
 
@@ -21,7 +20,7 @@ def prefix(
     Args:
         toolkit: the row of the table.
         task: its name in the table.
-        runner: one of RUNNERS; the native toolkit needs none.
+        runner: docker, apptainer or host; the native toolkit needs none.
         results: results folder, which may lie outside the project.
         key_variable: environment variable with the key. Only its name is in the text.
     """

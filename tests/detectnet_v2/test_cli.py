@@ -240,6 +240,13 @@ def test_a_log_file_takes_what_is_printed(task, capsys, tmp_path):
     assert capsys.readouterr().out == "Execution status: PASS\n" * 2
 
 
+def test_a_log_file_may_be_named_like_a_task(task, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    task(lambda args: print("from the task") or 0)
+    assert cli.main(["--log_file", "export", *CONVERT]) == 0
+    assert (tmp_path / "export").read_text() == "from the task\n"
+
+
 def test_status_json(tmp_path):
     with status.task_status(tmp_path, "Work") as log:
         log.kpi = {"mAP": 1.5}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 
 import numpy as np
@@ -312,6 +313,10 @@ def test_a_full_disk_leaves_the_files_of_before(folder, tmp_path, short_files):
         (
             lambda root: (root / "images/a.png").rename(root / "a"),
             r"images: no file ends with .png",
+        ),
+        (
+            lambda root: (root / "images/a.png").rename(root / "images" / os.fsdecode(b"\xff.png")),
+            r"images: the name of image '\\udcff.png' is no UTF-8, .* rename it",
         ),
     ],
 )
