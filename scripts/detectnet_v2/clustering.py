@@ -68,10 +68,12 @@ def dbscan(
     boxes, weights = np.asarray(boxes, np.float32), np.asarray(weights, np.float32)
     settings = {"eps": eps, "min_weight": min_weight, "iou_epsilon": iou_epsilon}
     if frames is None:
+        if len(boxes) <= MOST_BOXES:
+            return dense_dbscan(boxes, weights, **settings)
         frames = np.zeros(len(boxes), np.int64)
     start = np.flatnonzero(np.diff(frames, prepend=frames[0] - 1))
     sizes = np.diff(start, append=len(boxes))
-    if sizes.max() <= MOST_BOXES and (len(sizes) == 1 or sizes.mean() >= _DENSE_BOXES):
+    if sizes.max() <= MOST_BOXES and sizes.mean() >= _DENSE_BOXES:
         labels = np.empty(len(boxes), np.int64)
         clusters = 0
         for first, size in zip(start, sizes, strict=True):
