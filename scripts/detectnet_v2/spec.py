@@ -318,6 +318,11 @@ def _experiment_gaps(experiment: spec_pb2.Experiment) -> Iterator[str]:
         )
     if not experiment.augmentation_config.HasField("preprocessing"):
         yield "augmentation_config.preprocessing: is missing"
+    if side := experiment.augmentation_config.preprocessing.output_image_min:
+        yield (
+            f"augmentation_config.preprocessing.output_image_min: {side}: images scaled by their "
+            f"shorter side are not supported; leave it away, output_image_width and _height count"
+        )
     if not experiment.training_config.learning_rate.WhichOneof("schedule"):
         yield "training_config.learning_rate: a schedule is missing"
     if not experiment.training_config.optimizer.HasField("adam"):

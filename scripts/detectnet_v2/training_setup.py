@@ -27,6 +27,11 @@ def check_supported(experiment: spec_pb2.Experiment) -> None:
         raise DetectNetError(
             "training_config.enable_qat: not supported by this toolkit; calibrate for INT8 instead"
         )
+    if experiment.model_config.use_pooling:
+        raise DetectNetError(
+            "model_config.use_pooling: true is not supported by this toolkit: it ends in a 7 x 7 "
+            "average pool, whose grid is too coarse to detect; leave it away"
+        )
     dataset = experiment.dataset_config
     uniform = dataset.sampling_mode == spec_pb2.DatasetConfig.UNIFORM
     if uniform and len(dataset.data_sources) > 1:

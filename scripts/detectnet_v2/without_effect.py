@@ -11,8 +11,9 @@ _AS_NVIDIA = "NVIDIA's toolkit ignores it as well"
 _NO_SERVICE = "the course of the training goes to TensorBoard events, training.csv and status.json"
 REASONS = {
     "dataset_config.dataloader_mode": "images are read as in MULTISOURCE",
-    "augmentation_config.preprocessing.output_image_min": "images have values from 0 to 1",
-    "augmentation_config.preprocessing.output_image_max": "images have values from 0 to 1",
+    "augmentation_config.preprocessing.output_image_max": (
+        "it limits the longer side where output_image_min is given"
+    ),
     "augmentation_config.spatial_augmentation.vflip_probability": _AS_NVIDIA,
     "model_config.freeze_pretrained_layers": f"{_AS_NVIDIA}; name blocks in freeze_blocks",
     "model_config.allow_loaded_model_modification": "a loaded graph must have heads for the spec",

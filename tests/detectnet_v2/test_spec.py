@@ -157,6 +157,11 @@ def test_autoweighting_without_room_for_weights(changed, new, shown):
         changed(("max_objective_weight: 0.999899983406", new))
 
 
+def test_images_of_differing_sizes_are_refused(changed):
+    with pytest.raises(DetectNetError, match=r"output_image_min: 600: images .* not supported"):
+        changed(("min_bbox_width: 1.0", "min_bbox_width: 1.0 output_image_min: 600"))
+
+
 def test_a_mapping_whose_target_is_no_key_would_lose_its_objects(changed):
     with pytest.raises(DetectNetError, match=r'"mask" is a value but no key.*add \{ key: "mask"'):
         changed(('key: "mask"\n    value: "mask"', 'key: "masked"\n    value: "mask"'))

@@ -18,6 +18,12 @@ def test_quantisation_aware_training_is_refused(experiment):
         check_supported(experiment)
 
 
+def test_a_network_too_coarse_to_detect_is_refused(experiment):
+    experiment.model_config.use_pooling = True
+    with pytest.raises(DetectNetError, match=r"use_pooling: true is not supported.* leave it away"):
+        check_supported(experiment)
+
+
 def test_uniform_sampling_is_refused_where_it_would_matter(experiment):
     dataset = experiment.dataset_config
     dataset.sampling_mode = spec_pb2.DatasetConfig.UNIFORM
