@@ -127,7 +127,8 @@ def _run(module, args: argparse.Namespace) -> int:
             logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         if problem := _wrapper_problem(args):
-            with task_status(getattr(args, "results_dir", None), f"DetectNet_v2 {args.task}"):
+            folder, name = getattr(args, "results_dir", None), f"DetectNet_v2 {args.task}"
+            with task_status(folder, name, append=args.task == "train"):
                 raise DetectNetError(problem)
         return module.run(args)
     except DetectNetError as error:

@@ -232,6 +232,8 @@ def from_spec(
         )
     if not config.target_classes:
         raise DetectNetError("cost_function_config: no target_classes; give at least one")
+    if not any(target.class_weight for target in config.target_classes):
+        raise DetectNetError("cost_function_config: every class_weight is 0; one must be positive")
     native = experiment.native
     return CostFunction(
         [_class_cost(target) for target in config.target_classes],
@@ -259,8 +261,8 @@ def _class_cost(target: spec_pb2.CostFunctionConfig.TargetClass) -> ClassCost:
             f"{place}: coverage_foreground_weight {target.coverage_foreground_weight:g} "
             "is not between 0 and 1"
         )
-    if target.class_weight <= 0:
-        raise DetectNetError(f"{place}: class_weight {target.class_weight:g} is not positive")
+    if target.class_weight < 0:
+        raise DetectNetError(f"{place}: class_weight {target.class_weight:g} is negative")
     cov, bbox = (objectives[name] for name in OBJECTIVES)
     if min(cov.initial_weight, bbox.initial_weight) < 0 or not (
         cov.initial_weight + bbox.initial_weight > 0

@@ -8,7 +8,7 @@ from torch import Tensor
 from detectnet_v2 import spec_pb2
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.model import DetectNetV2
-from detectnet_v2.model_file import load_model
+from detectnet_v2.model_file import load_detector
 from detectnet_v2.precision import Precision
 
 _EPSILON = 1e-5
@@ -58,7 +58,7 @@ def teacher_from_spec(
     if not config.teacher_model_file:
         return None
     names = [target.name for target in experiment.cost_function_config.target_classes]
-    model = load_model(Path(config.teacher_model_file), classes=names)
+    model = load_detector(Path(config.teacher_model_file), classes=names)
     sizes = (model.input_width, model.input_height), (student.input_width, student.input_height)
     if sizes[0] != sizes[1]:
         raise DetectNetError(

@@ -134,6 +134,9 @@ def evaluate(
     ]
     return Result(
         evaluation=evaluation,
+        average_precision_mode=spec_pb2.EvaluationConfig.AP_MODE.Name(
+            experiment.evaluation_config.average_precision_mode
+        ),
         detections=in_images,
         cost=float(np.mean(np.array(costs)[frames])),
         seconds=float(np.median(network.seconds)),

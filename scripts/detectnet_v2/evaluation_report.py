@@ -1,7 +1,7 @@
 """What an evaluation tells: the text that is printed, and its result files."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ class Result:
 
     Attributes:
         evaluation: the figures.
+        average_precision_mode: SAMPLE or INTEGRATE.
         detections: of each sample and class, in pixels of the image.
         cost: validation cost with the spec's initial weights, without regularisation.
         seconds: median time of an image in the network.
@@ -28,6 +29,7 @@ class Result:
     """
 
     evaluation: Evaluation
+    average_precision_mode: str
     detections: list[list[Detections]]
     cost: float
     seconds: float
@@ -39,7 +41,6 @@ class Result:
 def report(result: Result) -> str:
     """Return the text that is printed: NVIDIA's, then COCO's figures and the corrected ones."""
     evaluation = result.evaluation
-    rows = sorted((name, f"{value:.4f}") for name, value in evaluation.average_precision.items())
     coco = evaluation.coco
     others = [
         (
@@ -48,7 +49,7 @@ def report(result: Result) -> str:
             _percent(coco["per_class"][name]["AP50"]),
             f"{evaluation.corrected[name]:.4f}",
         )
-        for name, _ in rows
+        for name in sorted(evaluation.average_precision)
     ]
     corrected = np.mean(list(evaluation.corrected.values()))
     others.append(("mean", _percent(coco["AP"]), _percent(coco["AP50"]), f"{corrected:.4f}"))
@@ -58,15 +59,21 @@ def report(result: Result) -> str:
             f"Validation cost: {result.cost:f}",
             f"Mean average_precision (in %): {evaluation.mean_average_precision:.4f}",
             "",
-            table(("class name", "average precision (in %)"), rows),
+            precision_table(evaluation.average_precision),
             "",
             f"Median Inference Time: {result.seconds:f}",
             "",
-            "COCO average precision (in %), and NVIDIA's with the whole integral",
-            table(("class name", "AP50:95", "AP50", "whole integral"), others),
+            "COCO average precision (in %), and NVIDIA's corrected: whole integral, images once",
+            table(("class name", "AP50:95", "AP50", "corrected"), others),
             "",
         ]
     )
+
+
+def precision_table(average_precision: Mapping[str, float]) -> str:
+    """Return NVIDIA's table of the classes' average precision, in percent."""
+    rows = sorted((name, f"{value:.4f}") for name, value in average_precision.items())
+    return table(("class name", "average precision (in %)"), rows)
 
 
 def _percent(value: float | None) -> str:
@@ -121,6 +128,7 @@ def metrics(result: Result, images: int) -> dict:
     return {
         "mAP": evaluation.mean_average_precision,
         "average_precision": evaluation.average_precision,
+        "average_precision_mode": result.average_precision_mode,
         "corrected": {
             "mAP": float(np.mean(list(evaluation.corrected.values()))),
             "average_precision": evaluation.corrected,

@@ -1,7 +1,7 @@
 """Average precision of detections: NVIDIA's figures, corrected ones, and COCO's.
 
 `nvidia` repeats what DetectNet_v2's evaluation computes, including what it gets wrong; `corrected`
-differs in the integral only; `coco` is pycocotools.
+differs in the integral and counts every image once; `coco` is pycocotools.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Evaluation:
 
     Attributes:
         average_precision: of each class by NVIDIA's rules; 0 for a class without objects.
-        corrected: the same with a whole integral.
+        corrected: with a whole integral, every image once.
         curves: of each class, from 0 to 1.
         faces: objects of each class that are evaluated, those of repeated frames once.
         coco: {"AP", "AP50", "per_class": {class: {"AP", "AP50"}}}; None for a class without
@@ -107,7 +107,10 @@ def evaluate_detections(
         curves[name] = Curve(confidence[order], precision, recall, len(truth))
         mode = config.average_precision_mode
         average_precision[name] = 100 * average_precision_of(precision, recall, mode)
-        corrected[name] = 100 * average_precision_of(precision, recall, mode, corrected=True)
+        once = found_frame[order] < len(ground_truth)
+        corrected[name] = 100 * average_precision_of(
+            *precision_recall(hits[once], faces[name]), mode, corrected=True
+        )
     figures = coco_figures(ground_truth, detections, experiment) if coco else {}
     return Evaluation(average_precision, corrected, curves, faces, figures)
 

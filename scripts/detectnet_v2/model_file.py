@@ -23,6 +23,7 @@ from detectnet_v2.keras_config import (
 )
 from detectnet_v2.keras_file import CLASS_NAMES, Stored, read_keras_file, stored_graph
 from detectnet_v2.model import DetectNetV2
+from detectnet_v2.objectives import STRIDE
 from detectnet_v2.torchvision_weights import is_torch_file, read_torchvision
 from detectnet_v2.whole_file import whole_file
 
@@ -85,6 +86,22 @@ def save_model(model: DetectNetV2, path: str | Path) -> None:
         _write(file, model)
     with whole_file(Path(path)) as part:
         part.write_bytes(content.getbuffer())
+
+
+def load_detector(path: str | Path, *, classes: Sequence[str] | None = None) -> DetectNetV2:
+    """`load_model`, for a model whose boxes are wanted.
+
+    Raises:
+        DetectNetError: as `load_model`, and for a grid that is not of `objectives.STRIDE` pixels.
+    """
+    model = load_model(path, classes=classes)
+    stride = model.architecture.stride
+    if stride != STRIDE:
+        raise DetectNetError(
+            f"{path}: was made with use_pooling, whose cells of {stride} pixels are too coarse to "
+            f"detect ({STRIDE} are needed): train without"
+        )
+    return model
 
 
 def load_model(path: str | Path, *, classes: Sequence[str] | None = None) -> DetectNetV2:

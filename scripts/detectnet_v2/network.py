@@ -76,13 +76,13 @@ class TorchNetwork:
         from detectnet_v2.device import has_usable_gpu  # noqa: PLC0415
         from detectnet_v2.folding import fold_batch_norms  # noqa: PLC0415
         from detectnet_v2.model import count_macs, count_parameters  # noqa: PLC0415
-        from detectnet_v2.model_file import load_model  # noqa: PLC0415
+        from detectnet_v2.model_file import load_detector  # noqa: PLC0415
 
         self._device = torch.device("cuda" if has_usable_gpu() else "cpu")
         # PyTorch lets a GPU round the numbers that float32 convolutions multiply to 10 bits (TF32).
         # A model's figures are those of float32, on every device.
         torch.backends.cudnn.allow_tf32 = False
-        model = load_model(path, classes=classes)
+        model = load_detector(path, classes=classes)
         self.height, self.width = model.input_height, model.input_width
         self.parameters, self.macs = count_parameters(model), count_macs(model)
         # Convolutions on CPUs and on tensor cores are faster with channels last.

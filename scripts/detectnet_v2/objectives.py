@@ -14,6 +14,7 @@ from detectnet_v2 import spec_pb2
 STRIDE = 16
 SCALE = 35.0
 OFFSET = 0.5
+SMALLEST_SQUARED_EXTENT = 0.01
 
 
 def geometry(experiment: spec_pb2.Experiment) -> dict[str, float]:
@@ -51,12 +52,25 @@ def encode(
     ``boxes`` is (n, 4) in pixels, x1 y1 x2 y2. Returns the distances to the left, top, right and
     bottom side divided by ``scale``, float32; negative where a cell lies outside. All cells of a
     column have the same distances to left and right, (n, w), those of a row to top and bottom,
-    (n, h).
+    (n, h). From cell to cell the distances change by the stride; less where a box is narrower or
+    lower than a tenth of a cell, since NVIDIA's rasteriser divides by max(extent^2, 0.01), with
+    the extent in cells.
     """
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T[:, :, None]
-    gx, gy = grid_references(grid_width, grid_height, stride=stride, offset=offset)
-    return tuple(side / np.float32(scale) for side in (gx - x1, gy - y1, x2 - gx, y2 - gy))
+    left, right = _distances(x1, x2, np.arange(grid_width), stride, offset)
+    top, bottom = _distances(y1, y2, np.arange(grid_height), stride, offset)
+    return tuple(side / np.float32(scale) for side in (left, top, right, bottom))
+
+
+def _distances(
+    low: np.ndarray, high: np.ndarray, cells: np.ndarray, stride: int, offset: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (n, cells) in pixels of the cells to the sides ``low`` and ``high`` (n, 1)."""
+    squared = ((high - low) / np.float32(stride)) ** 2
+    slope = squared / np.maximum(squared, np.float32(SMALLEST_SQUARED_EXTENT))
+    from_low = slope * (cells.astype(np.float32) * stride - low) + np.float32(offset)
+    return from_low, (high - low) - from_low
 
 
 def decode(

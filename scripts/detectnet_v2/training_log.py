@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from detectnet_v2.evaluation_report import precision_table
 from detectnet_v2.progress import draws_bars
 from detectnet_v2.status import StatusLog
 from detectnet_v2.validation import Validation
@@ -84,6 +85,7 @@ class TrainingLog:
         text = f"epoch {epoch}/{self._epochs}: loss {loss:.6f}, {speed:.1f} images/s"
         self._status.graphical = {"loss": loss, "learning_rate": learning_rate}
         self._status.kpi = {}
+        table = ""
         if validation is not None:
             mean, each = validation.mean_average_precision, validation.average_precision
             row |= {"validation_cost": f"{validation.cost:.8g}", "mAP": f"{mean:.4f}"}
@@ -96,13 +98,14 @@ class TrainingLog:
             scalars |= {f"validation/AP {name}": each[name] for name in self._classes}
             self._events.scalars(scalars, epoch * self._steps)
             text += f", mAP {mean:.2f} %"
+            table = f"\nValidation cost: {validation.cost:f}\n{precision_table(each)}"
         self._table.add(row)
         own, rest = self._work[epoch] - self._work[epoch - 1], self._work[-1] - self._work[epoch]
         left = clock(rest / own * seconds)
         self._status.write(
             text, epoch=epoch, max_epoch=self._epochs, time_per_epoch=clock(seconds), eta=left
         )
-        self._progress.message(f"{text}, ETA {left}")
+        self._progress.message(f"{text}, ETA {left}{table}")
 
     def close(self) -> None:
         """Close the files and the progress bar."""

@@ -15,7 +15,7 @@ from detectnet_v2.errors import DetectNetError
 from detectnet_v2.image_cache import default_directory, open_images
 from detectnet_v2.loader import BatchMaker, ellipse_configs
 from detectnet_v2.model import DetectNetV2, freeze
-from detectnet_v2.model_file import load_model, load_pretrained
+from detectnet_v2.model_file import load_detector, load_pretrained
 from detectnet_v2.precision import Precision, choose_precision
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _network(experiment: spec_pb2.Experiment) -> DetectNetV2:
     if config.load_graph:
         if not pretrained:
             raise DetectNetError("model_config.load_graph needs a pretrained_model_file")
-        model = load_model(pretrained, classes=classes)
+        model = load_detector(pretrained, classes=classes)
         if (model.input_width, model.input_height) != (width, height):
             raise DetectNetError(
                 f"{pretrained} takes {model.input_width} x {model.input_height} images, "

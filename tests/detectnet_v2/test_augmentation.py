@@ -183,6 +183,18 @@ def test_saturation_is_uniform_and_keeps_grey():
     assert amount.mean() == pytest.approx(1.0, abs=0.02)
 
 
+def test_hue_is_a_truncated_normal_in_degrees():
+    drawn = draws(color_augmentation={"hue_rotation_max": 40})
+    # Of red: 0.299 + cos(h) (0.701, -0.299, -0.299) + sin(h) (0.168, -0.328, 1.25).
+    turns = np.array([[0.701, -0.299, -0.299], [0.168, -0.328, 1.25]])
+    cosine, sine = np.linalg.lstsq(turns.T, (colors(drawn, (1, 0, 0)) - 0.299).T)[0]
+    degrees = np.degrees(np.arctan2(sine, cosine))
+    assert np.abs(degrees).max() <= 40 + 1e-3
+    # Half the maximum is the deviation, of which a normal cut at two deviations keeps 0.8796.
+    assert degrees.std() == pytest.approx(20 * 0.8796, rel=0.04)
+    assert degrees.mean() == pytest.approx(0, abs=1)
+
+
 def test_hue_matrix_reference_values():
     matrix = augmentation.hue_saturation(0, 1)[:3, :3]
     np.testing.assert_allclose(matrix, np.eye(3), atol=2e-3)

@@ -231,6 +231,14 @@ def test_flags_of_train_only(task, capsys, flags, message, tmp_path):
     assert message in last["message"]
 
 
+def test_a_wrong_flag_leaves_what_an_earlier_training_said(tmp_path):
+    (tmp_path / "status.json").write_text('{"status": "SUCCESS"}\n')
+    arguments = ["train", "-e", "spec", "-r", str(tmp_path), "-n", "model", "--gpus", "0"]
+    assert cli.main(arguments) == cli.MISUSED
+    lines = [json.loads(line) for line in (tmp_path / "status.json").open()]
+    assert [line["status"] for line in lines] == ["SUCCESS", "STARTED", "FAILURE"]
+
+
 def test_a_log_file_takes_what_is_printed(task, capsys, tmp_path):
     task(lambda args: print("from the task") or 0)
     path = tmp_path / "logs/log.txt"

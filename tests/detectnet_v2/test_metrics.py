@@ -171,6 +171,7 @@ def test_frames_of_the_last_batch_count_twice_for_nvidia_only(experiment):
     assert twice.curves["mask"].faces == 3
     assert len(twice.curves["mask"].confidence) == 5
     assert once.coco == twice.coco
+    assert once.corrected == twice.corrected
 
 
 def test_nothing_found_and_no_images(experiment):

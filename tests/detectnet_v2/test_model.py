@@ -14,7 +14,7 @@ from detectnet_v2.model import (
 )
 from torch.nn import functional as F
 
-UNITS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+UNITS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 def reference(state, images, num_layers, all_projections=False):
@@ -32,8 +32,13 @@ def reference(state, images, num_layers, all_projections=False):
         for unit in range(units):
             name = f"block_{block}{'abcdef'[unit]}"
             stride = block_stride if unit == 0 else 1
-            y = conv_bn(x, f"{name}_conv_1", f"{name}_bn_1", stride, 1).relu()
-            y = conv_bn(y, f"{name}_conv_2", f"{name}_bn_2", 1, 1)
+            if num_layers == 50:
+                y = conv_bn(x, f"{name}_conv_1", f"{name}_bn_1", stride, 0).relu()
+                y = conv_bn(y, f"{name}_conv_2", f"{name}_bn_2", 1, 1).relu()
+                y = conv_bn(y, f"{name}_conv_3", f"{name}_bn_3", 1, 0)
+            else:
+                y = conv_bn(x, f"{name}_conv_1", f"{name}_bn_1", stride, 1).relu()
+                y = conv_bn(y, f"{name}_conv_2", f"{name}_bn_2", 1, 1)
             if unit == 0 or all_projections:
                 x = conv_bn(x, f"{name}_conv_shortcut", f"{name}_bn_shortcut", stride, 0)
             x = (x + y).relu()
@@ -43,7 +48,8 @@ def reference(state, images, num_layers, all_projections=False):
 
 
 @pytest.mark.parametrize(
-    ("num_layers", "all_projections"), [(10, False), (18, False), (18, True), (34, False)]
+    ("num_layers", "all_projections"),
+    [(10, False), (18, False), (18, True), (34, False), (50, False), (50, True)],
 )
 def test_forward_computes_the_specified_network(make_model, num_layers, all_projections):
     model = make_model(

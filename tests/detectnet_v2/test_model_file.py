@@ -9,7 +9,7 @@ import torch
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.keras_config import keras_order
 from detectnet_v2.model import DetectNetV2
-from detectnet_v2.model_file import load_model, save_model
+from detectnet_v2.model_file import load_detector, load_model, save_model
 
 SMALL = {"input_height": 32, "input_width": 48}
 
@@ -52,6 +52,14 @@ def test_round_trip_is_exact(make_model, tmp_path, options):
     assert (loaded.input_height, loaded.input_width) == (32, 48)
     assert not loaded.training
     assert_same(model, loaded)
+
+
+def test_a_network_too_coarse_to_detect_is_no_detector(make_model, tmp_path):
+    path = tmp_path / "model.hdf5"
+    save_model(make_model(10, 2, use_pooling=True, input_height=224, input_width=224), path)
+    assert load_model(path).architecture.stride == 224
+    with pytest.raises(DetectNetError, match="use_pooling, whose cells of 224 pixels are too coar"):
+        load_detector(path)
 
 
 def test_class_names_travel_with_the_file(stored):

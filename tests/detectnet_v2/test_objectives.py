@@ -24,6 +24,17 @@ def test_encode_is_distance_to_the_sides_over_the_scale():
     np.testing.assert_allclose([left[0, 2], top[0, 1], right[0, 2], bottom[0, 1]], expected)
 
 
+def test_slopes_of_a_box_under_a_tenth_of_a_cell_are_nvidias():
+    # Divided by 0.01 instead of by (1 / 16)^2: 25 / 64 of the slope. Column 12 begins at 192.
+    left, top, right, bottom = objectives.encode(
+        [(200, 200, 201, 220)], grid_width=60, grid_height=34
+    )
+    assert left[0, 12] == pytest.approx((0.5 - 8 * 25 / 64) / 35)
+    assert right[0, 12] == pytest.approx((1 - 0.5 + 8 * 25 / 64) / 35)
+    assert top[0, 12] == pytest.approx((192.5 - 200) / 35)
+    assert bottom[0, 12] == pytest.approx((220 - 192.5) / 35)
+
+
 def test_decode_gives_back_what_encode_was_given_from_every_cell():
     box = [1.1, 21.1, 42.1, 66.666]
     left, top, right, bottom = objectives.encode([box], grid_width=6, grid_height=5)

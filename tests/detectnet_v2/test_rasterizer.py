@@ -92,9 +92,12 @@ def plainly(boxes, classes, config, num_classes, width, height, stride):
                 if inside and inside / 16 >= cov[k, y, x]:
                     cov[k, y, x] = inside / 16
                     norm[k, y, x] = inside / 16 / max(4 * csx * csy, 1)
-                    gx, gy = stride * x + 0.5, stride * y + 0.5
                     b = boxes[i]
-                    bbox[k, :, y, x] = np.array([gx - b[0], gy - b[1], b[2] - gx, b[3] - gy]) / 35
+                    wide, high = x2 - x1, y2 - y1
+                    left = 0.5 + (stride * x - b[0]) * wide**2 / max(wide**2, 0.01)
+                    top = 0.5 + (stride * y - b[1]) * high**2 / max(high**2, 0.01)
+                    sides = left, top, b[2] - b[0] - left, b[3] - b[1] - top
+                    bbox[k, :, y, x] = np.array(sides) / 35
     return cov, norm, bbox.reshape(-1, height, width)
 
 
