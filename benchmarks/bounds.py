@@ -275,11 +275,13 @@ def training_fold_table(results: Path, run: str, spec: Path) -> str:
     """The same model on the training fold and on fold 0."""
     folder = results / run / "evaluation/training_fold"
     text = re.sub(r"validation_fold: 0", "validation_fold: 1", spec.read_text(encoding="utf-8"))
-    path = folder / "spec.txt"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path, stored = folder / "spec.txt", folder / "metrics.json"
     model = results / run / "weights/model.hdf5"
-    if not (folder / "metrics.json").is_file():
+    is_there = stored.is_file() and path.read_text(encoding="utf-8") == text
+    if not is_there or stored.stat().st_mtime < model.stat().st_mtime:
+        stored.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
         accuracy.toolkit("evaluate", "-e", path, "-m", model, "-r", folder)
     rows = []
     for subset, title in (("training_fold", "training fold"), ("fold0", "fold 0")):
