@@ -70,8 +70,10 @@ def least_iou(eps: float) -> np.float32:
 
 def limits_and_areas(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x2, y2, -x1, -y1 (4, ...) and the areas (...) of boxes (..., 4), float32."""
-    x1, y1, x2, y2 = np.moveaxis(boxes, -1, 0)
-    return np.stack([x2, y2, -x1, -y1]), (x2 - x1) * (y2 - y1)
+    limits = np.moveaxis(boxes, -1, 0)[[2, 3, 0, 1]]
+    np.negative(limits[2:], out=limits[2:])
+    sides = limits[:2] + limits[2:]
+    return limits, sides[0] * sides[1]
 
 
 def within(
@@ -160,10 +162,10 @@ def _components(near: np.ndarray, order: np.ndarray) -> np.ndarray:
         short = root.astype(np.int16)
         apart = short[:, None] != short
         apart &= near
+        if not apart.any():
+            break
         place = apart.argmax(axis=1)
         row = np.flatnonzero(apart[each, place])
-        if not len(row):
-            break
         ends = root[row], root[place[row]]
         np.minimum.at(root, np.maximum(*ends), np.minimum(*ends))
     least = np.full(len(near), np.iinfo(order.dtype).max)
