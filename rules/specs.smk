@@ -78,14 +78,18 @@ def network():
     return {"width": config["image_width"], "height": config["image_height"]}
 
 
+# Activations that a training keeps, their gradients and work areas, for each pixel of its input. What
+# float32 training saves alone was measured as 325, 472, 703 and 1866 bytes.
+BYTES_PER_PIXEL = {10: 600, 18: 800, 34: 1200, 50: 3200}
+
+
 def training_memory_mb(training, processes=1):
     """Memory to reserve for a training, MB: a fixed part, and the activations of a batch, for each
-    process.
-
-    An estimate on the safe side; ResNet18 keeps some hundred bytes for each pixel of its input.
+    process. An estimate on the safe side.
     """
     pixels = training["batch_size"] * config["image_width"] * config["image_height"]
-    return processes * (1500 + round(pixels * 800 / 1e6))
+    activations = pixels * BYTES_PER_PIXEL[training["num_layers"]]
+    return processes * (1500 + round(activations / 1e6))
 
 
 def pretrained_suffix(source):

@@ -218,15 +218,21 @@ def test_number_of_cores_comes_from_the_profile(finished_checkout, snakemake):
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
-def test_a_training_reserves_memory_for_each_of_its_processes(fresh_checkout, snakemake):
+@pytest.mark.parametrize(("layers", "bytes_per_pixel"), [(18, 800), (50, 3200)])
+def test_a_training_reserves_memory_for_its_network_and_each_of_its_processes(
+    fresh_checkout, snakemake, layers, bytes_per_pixel
+):
     target = "results/retrained/0.9/weights/model.hdf5"
     done = snakemake(
         fresh_checkout,
         *("-n", target, "--cores", "1"),
-        config={"train": {"gpus": 2}, "retrain": {"batch_size": 64, "gpus": 1}},
+        config={
+            "train": {"num_layers": layers, "gpus": 2},
+            "retrain": {"batch_size": 64, "gpus": 1},
+        },
     )
     found = dict(re.findall(r"^rule (train|retrain):\n.*?mem_mb=(\d+)", done.stdout, re.M | re.S))
-    activations = [160 * 96 * batch * 800 / 1e6 for batch in (8, 64)]
+    activations = [160 * 96 * batch * bytes_per_pixel / 1e6 for batch in (8, 64)]
     assert found == {
         "train": str(2 * (1500 + round(activations[0]))),
         "retrain": str(1500 + round(activations[1])),
