@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _output(getattr(args, "log_file", None)):
             status = _run(module, args)
+    except DetectNetError as error:
+        print(f"detectnet_v2 {args.task}: {error}", file=sys.stderr, flush=True)
     finally:
         print(f"Execution status: {'FAIL' if status else 'PASS'}", flush=True)
     return status
@@ -83,8 +85,12 @@ def _is_task(before: str, word: str) -> bool:
 def build_parser(task: str | None) -> argparse.ArgumentParser:
     """Return the parser; only the module of `task` is imported, for the flags of that task."""
     flags = _wrapper_flags()
+    # A flag cut short would hide from main() which word is the task.
     parser = argparse.ArgumentParser(
-        "detectnet_v2", parents=[flags], description="DetectNet_v2 without a GPU or a container."
+        "detectnet_v2",
+        parents=[flags],
+        description="DetectNet_v2 without a GPU or a container.",
+        allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(title="tasks", dest="task", metavar="task", required=True)
     for name, (_, summary) in TASKS.items():
@@ -174,13 +180,24 @@ def _wrapper_problem(args: argparse.Namespace) -> str:
 
 @contextlib.contextmanager
 def _output(log_file: Path | None) -> Iterator[None]:
-    """Send what is printed to `log_file` for a while, if there is one."""
+    """Send what is printed to `log_file` for a while, if there is one.
+
+    Raises:
+        DetectNetError: the file cannot be opened.
+    """
     if log_file is None:
         yield
         return
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        # Names of files can hold bytes that are no UTF-8.
+        opened = log_file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
+    except OSError as error:
+        raise DetectNetError(
+            f"--log_file {log_file}: cannot be written ({error.strerror}): name another file"
+        ) from error
     with (
-        log_file.open("a", encoding="utf-8", buffering=1) as stream,
+        opened as stream,
         contextlib.redirect_stdout(stream),
         contextlib.redirect_stderr(stream),
     ):

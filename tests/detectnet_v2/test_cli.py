@@ -255,6 +255,36 @@ def test_a_log_file_may_be_named_like_a_task(task, monkeypatch, tmp_path):
     assert (tmp_path / "export").read_text() == "from the task\n"
 
 
+@pytest.mark.parametrize("name", ["folder", "file/log.txt"])
+def test_a_log_file_that_cannot_be_opened_is_one_line(task, capsys, tmp_path, name):
+    task(lambda args: 0)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    assert cli.main([*CONVERT, "--log_file", str(tmp_path / name)]) == cli.FAILED
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"detectnet_v2 dataset_convert: --log_file {tmp_path / name}: cannot be")
+    assert captured.out == "Execution status: FAIL\n"
+
+
+def test_a_log_takes_names_that_are_no_utf8(capsys, tmp_path):
+    model = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.hdf5")
+    log = tmp_path / "log.txt"
+    argv = ["prune", "-m", model, "-o", str(tmp_path / "o.hdf5"), "--log_file", str(log)]
+    assert cli.main(argv) == cli.FAILED
+    assert "caf\\udce9.hdf5: train first" in log.read_text(encoding="utf-8")
+    assert capsys.readouterr().out == "Execution status: FAIL\n"
+
+
+def test_flags_before_the_task_are_not_cut_short(task, capsys):
+    task(lambda args: 0)
+    with pytest.raises(SystemExit) as error:
+        cli.main(["--log", "export", *CONVERT])
+    assert error.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert cli.main(["dataset_convert", "--dataset_export_spec", "s", "--output", "out"]) == 0
+
+
 def test_status_json(tmp_path):
     with status.task_status(tmp_path, "Work") as log:
         log.kpi = {"mAP": 1.5}
