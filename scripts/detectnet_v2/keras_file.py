@@ -54,6 +54,11 @@ def read_keras_file(path: Path) -> Stored:
         raise DetectNetError(
             f"{path} is damaged or incomplete ({_first_line(error)}): copy or train it again"
         ) from error
+    except (TypeError, ValueError, IndexError) as error:
+        raise DetectNetError(
+            f"{path} is HDF5 but not laid out as Keras lays it out ({_first_line(error)}): give a "
+            "model written by this toolkit or by TAO 5"
+        ) from error
 
 
 def _is_lfs_pointer(path: Path) -> bool:

@@ -223,6 +223,41 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     refused(tmp_path / "other.hdf5", "no Keras weights")
 
 
+def weights_are_an_array(file):
+    del file["model_weights"]
+    file["model_weights"] = np.zeros(3)
+    file["model_weights"].attrs["layer_names"] = np.array([b"conv1"])
+
+
+def layer_names_are_a_number(file):
+    file["model_weights"].attrs["layer_names"] = 3
+
+
+def layer_names_are_no_utf8(file):
+    file["model_weights"].attrs["layer_names"] = np.array([b"caf\xe9"])
+
+
+def weight_names_have_no_layer(file):
+    group = file["model_weights/conv1"]
+    group["kernel:0"] = np.zeros(3, np.float32)
+    group.attrs["weight_names"] = np.array([b"kernel:0", b"kernel:0"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        weights_are_an_array,
+        layer_names_are_a_number,
+        layer_names_are_no_utf8,
+        weight_names_have_no_layer,
+    ],
+)
+def test_hdf5_of_another_layout_is_refused(stored, change):
+    _, path = stored
+    edit(path, change)
+    refused(path, "is HDF5 but not laid out as Keras lays it out")
+
+
 @pytest.mark.parametrize("share", [0.999, 0.5, 0.02])
 def test_truncated_files_are_refused(stored, tmp_path, share):
     _, path = stored
