@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
     with task_status(args.results_dir, "DetectNet_v2 Inference"):
         inference = load_inference(args.experiment_spec)
         images, videos, camera = find_inputs(args.image_dir)
-        detector = Detector(inference, args.model_path, args.batch_size)
         output = Output(inference, args.results_dir)
+        if output.draws:
+            overlay.check_formats(images)
+        detector = Detector(inference, args.model_path, args.batch_size)
         if images:
             detect_images(detector, output, images)
         for video, name in output_names(videos).items():

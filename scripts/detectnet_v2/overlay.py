@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detectnet_v2 import spec_pb2
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.kitti import detection_line, write_lines
 from detectnet_v2.postprocess import Detections, class_entry
+from detectnet_v2.whole_file import whole_file
 
 DEFAULT_COLOR = (0, 255, 0)
 
@@ -87,12 +89,31 @@ def draw(
             canvas.text((x1, y1), f"{style.name}:{confidence:.3f}")
 
 
+def check_formats(paths: Sequence[Path]) -> None:
+    """Raise a DetectNetError when an image has a format that Pillow reads and does not write."""
+    for path in paths:
+        if _format_of(path) not in Image.SAVE:
+            raise DetectNetError(
+                f"{path}: an overlay cannot be written as {path.suffix}: convert the image to "
+                ".png, or set bbox_handler_config.disable_overlay to true"
+            )
+
+
 def write_image(image: Image.Image, path: Path) -> None:
-    """Write an image in the format of its suffix, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    image.save(part, format=Image.registered_extensions()[path.suffix.lower()])
-    part.replace(path)
+    """Write an image in the format of its suffix, whole or not at all.
+
+    Raises:
+        DetectNetError: it cannot be written.
+    """
+    with whole_file(path) as part:
+        try:
+            image.save(part, format=_format_of(path))
+        except ValueError as error:
+            raise DetectNetError(f"cannot write {path}: {error}") from error
+
+
+def _format_of(path: Path) -> str:
+    return Image.registered_extensions()[path.suffix.lower()]
 
 
 def write_labels(path: Path, found: Sequence[Detections], styles: Sequence[ClassStyle]) -> None:

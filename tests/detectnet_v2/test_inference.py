@@ -138,6 +138,40 @@ def test_a_damaged_image_does_not_keep_the_others_from_being_done(run, write_spe
     assert sorted(item.name for item in (tmp_path / "r/labels").iterdir()) == ["a.txt", "c.txt"]
 
 
+XPM = """/* XPM */
+static char *picture[] = {
+"1 1 1 1",
+"a c #ff0000",
+"a"
+};
+"""
+
+
+def test_an_image_that_cannot_be_drawn_on_is_refused_unless_nothing_is_drawn(
+    run, write_spec, tmp_path
+):
+    path = tmp_path / "a.xpm"
+    path.write_text(XPM)
+    status, errors = run("-e", write_spec(), "-i", path, "-r", tmp_path / "r")
+    assert status == cli.FAILED
+    assert f"{path}: an overlay cannot be written as .xpm: convert the image to .png" in errors
+    assert len(errors.splitlines()) == 1
+    without = write_spec(("disable_overlay: false", "disable_overlay: true"))
+    assert run("-e", without, "-i", path, "-r", tmp_path / "r") == (0, "")
+    assert (tmp_path / "r/labels/a.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a.png", "File too large"), ("a.msp", "cannot write mode RGB as MSP")]
+)
+def test_an_overlay_that_cannot_be_written_leaves_no_part(short_files, tmp_path, name, reason):
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with short_files(5000), pytest.raises(DetectNetError) as caught:
+        overlay.write_image(Image.fromarray(pixels), tmp_path / "out" / name)
+    assert str(caught.value) == f"cannot write {tmp_path / 'out' / name}: {reason}"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def write_video(path, columns):
     """Write a frame for each column, in which a cell of the second row is red."""
     with av.open(str(path), "w") as container:
