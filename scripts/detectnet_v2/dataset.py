@@ -55,7 +55,7 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
     file system).
 
     Raises:
-        DetectNetError: no tfrecords, damaged ones, missing images, or no labels left.
+        DetectNetError: no tfrecords, damaged or empty ones, missing images, or no labels left.
     """
     dataset = experiment.dataset_config
     samples = []
@@ -68,7 +68,7 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
                     f"dataset_config.validation_fold: {dataset.validation_fold}: all files of "
                     f"{source.tfrecords_path} are in that fold, none are left to train on"
                 )
-        samples += _read_source(experiment, source, files)
+        samples += _not_empty(source, _read_source(experiment, source, files))
     return samples
 
 
@@ -76,7 +76,7 @@ def validation_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
     """Return the samples of the validation fold or source; an empty list if the spec names none.
 
     Raises:
-        DetectNetError: as for training_samples, and when the fold has no file.
+        DetectNetError: as for training_samples, and when the fold has no file or no image.
     """
     dataset = experiment.dataset_config
     split = dataset.WhichOneof("dataset_split_type")
@@ -84,14 +84,18 @@ def validation_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
         return []
     if split == "validation_data_source":
         source = dataset.validation_data_source
-        return _read_source(experiment, source, _files(source))
-    samples = []
+        return _not_empty(source, _read_source(experiment, source, _files(source)))
+    samples, present = [], False
     for source in dataset.data_sources:
         files = [file for file in _files(source) if _in_fold(file, dataset.validation_fold)]
+        present |= bool(files)
         samples += _read_source(experiment, source, files)
     if not samples:
+        what = (
+            "the tfrecords of that fold hold no image" if present else "no tfrecords of that fold"
+        )
         raise DetectNetError(
-            f"dataset_config.validation_fold: {dataset.validation_fold}: no tfrecords of that fold "
+            f"dataset_config.validation_fold: {dataset.validation_fold}: {what} "
             f"({', '.join(source.tfrecords_path for source in dataset.data_sources)})"
         )
     return samples
@@ -112,6 +116,16 @@ def _files(source: spec_pb2.DataSource) -> list[Path]:
     if not files:
         raise DetectNetError(f"dataset_config.data_sources: no tfrecords match {folder / pattern}")
     return files
+
+
+def _not_empty(source: spec_pb2.DataSource, samples: list[Sample]) -> list[Sample]:
+    """Return the samples of a source, if there are any; single files may be empty."""
+    if not samples:
+        raise DetectNetError(
+            f"dataset_config: the tfrecords {source.tfrecords_path} hold no image: run "
+            "dataset_convert again on a folder that has some"
+        )
+    return samples
 
 
 def _in_fold(file: Path, fold: int) -> bool:

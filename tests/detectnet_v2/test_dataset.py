@@ -172,6 +172,14 @@ def test_a_fold_without_files(data, load):
         dataset.validation_samples(load(("validation_fold: 0", "validation_fold: 5")))
 
 
+def test_an_empty_file_beside_full_ones_is_no_error(data, load):
+    files = sorted(data())
+    for fold in ("fold-000", "fold-001"):
+        next(file for file in files if fold in file.name).write_bytes(b"")
+    assert len(dataset.validation_samples(load())) == 1
+    assert 1 <= len(dataset.training_samples(load())) <= 2
+
+
 def test_damaged_tfrecords_are_named(data, load):
     path = data()[0]
     content = path.read_bytes()

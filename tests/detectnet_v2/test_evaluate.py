@@ -45,16 +45,22 @@ def data(tmp_path, paint, label, tfrecords_spec):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run_task(capsys, monkeypatch):
     """A function that runs the command line: exit status, standard output and error."""
     monkeypatch.setattr("logging.basicConfig", lambda **_: None)
 
     def call(*arguments):
-        status = cli.main(["evaluate", *map(str, arguments)])
+        status = cli.main([*map(str, arguments)])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def run(run_task):
+    """The same for evaluate."""
+    return lambda *arguments: run_task("evaluate", *arguments)
 
 
 BATCH_OF_TWO = ("batch_size_per_gpu: 24", "batch_size_per_gpu: 2")
@@ -295,6 +301,50 @@ def test_an_image_that_is_damaged(data, run, small_spec, color_detector, tmp_pat
     assert status == cli.FAILED
     assert errors.startswith("detectnet_v2 evaluate: ")
     assert "000001.png" in errors.splitlines()[0]
+
+
+HATS = [
+    ('key: "mask"\n    value: "mask"', 'key: "hat"\n    value: "hat"'),
+    ('key: "no-mask"\n    value: "no-mask"', 'key: "cap"\n    value: "cap"'),
+]
+SOURCE = (
+    'validation_data_source {{ tfrecords_path: "{0}/data/empty/*" image_directory_path: "{0}" }}'
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "damage", "replacements", "message"),
+    [
+        ("evaluate --use_training_set", "empty", [], "data/tfrecords/* hold no image: run dataset"),
+        ("evaluate", "empty", [], "validation_fold: 0: the tfrecords of that fold hold no image ("),
+        ("train", "empty", [], "data/tfrecords/* hold no image: run dataset_convert again on a"),
+        ("evaluate", "", [("validation_fold: 0", SOURCE)], "data/empty/* hold no image: run data"),
+        ("train", "", [("validation_fold: 0", SOURCE)], "data/empty/* hold no image: run dataset"),
+        ("evaluate", "checksum", [], "has a wrong checksum of a record's data (byte 0): run data"),
+        ("train", "checksum", [], "has a wrong checksum of a record's data (byte 0): run dataset"),
+        ("evaluate", "image", [], "data/images/000001.png: image of the tfrecords is not there (1"),
+        ("train", "image", [], "data/images/000001.png: image of the tfrecords is not there (1 o"),
+        ("evaluate", "", HATS, "target_class_mapping: drops all 7 objects of "),
+    ],
+)
+def test_unusable_data_is_one_line(
+    data, run_task, small_spec, color_detector, tmp_path, task, damage, replacements, message
+):
+    (tmp_path / "data/empty").mkdir()
+    (tmp_path / "data/empty/k-fold-000-of-001-shard-00000-of-00001").write_bytes(b"")
+    if damage == "image":
+        (tmp_path / "data/images/000001.png").unlink()
+    elif damage:
+        for path in data:
+            content = path.read_bytes()
+            path.write_bytes(b"" if damage == "empty" else content[:20] + b"~" + content[21:])
+    replaced = [(old, new.format(tmp_path)) for old, new in replacements]
+    arguments = [*task.split(), "-e", small_spec(BATCH_OF_TWO, *replaced), "-r", tmp_path / "r"]
+    status, _, errors = run_task(*arguments, *(["-m", color_detector] * ("train" not in arguments)))
+    assert status == cli.FAILED
+    (line,) = [line for line in errors.splitlines() if line.startswith("detectnet_v2 ")]
+    assert message in line
+    assert "Traceback" not in errors
 
 
 def test_benchmark_of_clusters_evaluates_with_others(
