@@ -45,7 +45,8 @@ class Clustering:
         iou_epsilon: what the distance adds to the union.
         inclusive: keep a DBSCAN confidence that equals the threshold.
         mean_confidence: (mean - min) / (max - min) of a cluster's coverage instead of its sum.
-        spoilt_scores: report the confidences that NVIDIA's NMS reports, see `_spoilt`.
+        spoilt_scores: report the confidences that NVIDIA's NMS reports, see `_spoilt`: true where
+            the spec's native.postprocessing is NVIDIA.
     """
 
     algorithm: int
@@ -176,6 +177,7 @@ def describe(clusterings: Sequence[Clustering], names: Sequence[str]) -> dict[st
     described = {}
     for name, clustering in zip(names, clusterings, strict=True):
         entry = {
+            "mode": "NVIDIA" if clustering.spoilt_scores else "CORRECTED",
             "algorithm": algorithms[clustering.algorithm],
             "coverage_threshold": round(clustering.coverage_threshold, 6),
         }

@@ -1,5 +1,6 @@
 """Validation during training: the cost and the average precision on held-out images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,13 +8,15 @@ import torch
 
 from detectnet_v2 import objectives, spec_pb2
 from detectnet_v2.cost import CostFunction
-from detectnet_v2.dataset import Sample
+from detectnet_v2.dataset import Sample, target_classes
 from detectnet_v2.ground_truth import ground_truth
 from detectnet_v2.loader import BatchMaker, Prefetcher
 from detectnet_v2.metrics import evaluate_detections
 from detectnet_v2.model import DetectNetV2
-from detectnet_v2.postprocess import detections, evaluation_clustering
+from detectnet_v2.postprocess import describe, detections, evaluation_clustering
 from detectnet_v2.precision import Precision
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Validator:
         self._batch_size = experiment.training_config.batch_size_per_gpu
         self._truth = ground_truth(samples, experiment)
         self._clustering = evaluation_clustering(experiment)
+        described = describe(self._clustering, target_classes(experiment))
+        for name, settings in described.items():
+            _LOG.info("Post-processing of %s: %s", name, settings)
         self._geometry = objectives.geometry(experiment)
 
     @torch.inference_mode()

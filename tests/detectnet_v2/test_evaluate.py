@@ -83,6 +83,7 @@ def test_the_figures_of_known_detections(data, run, small_spec, color_detector, 
     assert metrics["faces"] == {"mask": 5, "no-mask": 2}
     assert metrics["model"] == {"parameters": 40, "macs": 10 * 3 * 60, "input": [3, 96, 160]}
     assert metrics["median_inference_time_s"] > 0
+    assert metrics["postprocessing"]["mask"]["mode"] == "NVIDIA"
     assert metrics["postprocessing"]["mask"]["dbscan_min_weight"] == 0.05
     lines = output.splitlines()
     assert "Mean average_precision (in %): 55.0000" in lines

@@ -213,6 +213,7 @@ def test_what_was_used_is_told(experiment):
     names = ["mask", "no-mask"]
     described = postprocess.describe(postprocess.evaluation_clustering(experiment), names)
     assert described["mask"] == {
+        "mode": "NVIDIA",
         "algorithm": "DBSCAN",
         "coverage_threshold": 0.005,
         "dbscan_eps": 0.2,
@@ -220,3 +221,6 @@ def test_what_was_used_is_told(experiment):
         "minimum_bounding_box_height": 20,
         "confidence_threshold": 0.0,
     }
+    experiment.native.postprocessing = spec_pb2.NativeConfig.CORRECTED
+    described = postprocess.describe(postprocess.evaluation_clustering(experiment), names)
+    assert {entry["mode"] for entry in described.values()} == {"CORRECTED"}

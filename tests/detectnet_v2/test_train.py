@@ -36,7 +36,9 @@ def test_training_learns_and_leaves_its_results(spec, tmp_path, monkeypatch, cap
     results = tmp_path / "results"
     path = spec(epochs=8, training="visualizer { scalar_logging_frequency: 2 }")
     assert train(path, results) == 0
-    assert re.search(r"epoch 3/8 loss \S+ step 10/32 \S+ images/s ETA \d", capfd.readouterr().err)
+    printed = capfd.readouterr().err
+    assert re.search(r"epoch 3/8 loss \S+ step 10/32 \S+ images/s ETA \d", printed)
+    assert printed.count("Post-processing of mask: {'mode': 'NVIDIA'") == 1
     rows = table(results)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
