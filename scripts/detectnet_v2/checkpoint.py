@@ -35,12 +35,12 @@ def training_digest(
     """Digest of everything that decides a training's result, in hexadecimal.
 
     Settings that only decide where or how fast it runs are left out: ``workers``, ``threads``,
-    ``cache_directory``, ``compile``, ``visualizer``, ``checkpoint_interval``. ``precision`` is the
-    one that was asked for.
+    ``cache_directory``, ``compile``, ``deterministic``, ``visualizer``, ``checkpoint_interval``.
+    ``precision`` is the one that was asked for.
     """
     spec = spec_pb2.Experiment()
     spec.CopyFrom(experiment)
-    for name in ("workers", "threads", "cache_directory", "compile"):
+    for name in ("workers", "threads", "cache_directory", "compile", "deterministic"):
         spec.native.ClearField(name)
     if spec.native == spec_pb2.NativeConfig():
         spec.ClearField("native")

@@ -69,10 +69,11 @@ def train_process(
 
     from detectnet_v2.training import Run, train  # noqa: PLC0415
 
-    if getattr(args, "enable_determinism", False):
+    experiment = load_experiment(args.experiment_spec_file)
+    if args.enable_determinism or experiment.native.deterministic:
         torch.use_deterministic_algorithms(True)
     run = Run(
-        load_experiment(args.experiment_spec_file),
+        experiment,
         args.results_dir,
         args.model_name,
         rank=rank,

@@ -91,6 +91,7 @@ def test_the_digest_ignores_where_and_how_fast():
     spec.native.workers = 4
     spec.native.threads = 2
     spec.native.cache_directory = "/scratch"
+    spec.native.deterministic = True
     spec.training_config.checkpoint_interval = 5
     spec.training_config.visualizer.enabled = True
     plain = spec_pb2.Experiment(random_seed=3)

@@ -63,6 +63,22 @@ def test_training_learns_and_leaves_its_results(spec, tmp_path, monkeypatch, cap
     assert not list(results.rglob("*.part"))
 
 
+@pytest.mark.parametrize(
+    ("native", "flags", "expected"),
+    [
+        ("", [], False),
+        ("deterministic: true", [], True),
+        ("", ["--enable_determinism"], True),
+    ],
+)
+def test_determinism_by_the_spec_or_the_flag(spec, tmp_path, native, flags, expected):
+    try:
+        assert train(spec(epochs=1, native=native), tmp_path / "results", *flags) == 0
+        assert torch.are_deterministic_algorithms_enabled() == expected
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_model_is_kept_at_every_checkpoint_interval_and_at_the_end(spec, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
