@@ -187,9 +187,11 @@ def shards(split):
 def prune_flags():
     """Command line of the pruning settings that are the same for every threshold."""
     settings = config["prune"]
+    excluded = settings["excluded_layers"]
     return (
         f"-eq {settings['equalization']} -n {settings['normalizer']}"
         f" -pg {settings['granularity']} -nf {settings['min_filters']}"
+        + (f" -el {' '.join(excluded)}" if excluded else "")
     )
 
 

@@ -218,6 +218,21 @@ def test_number_of_cores_comes_from_the_profile(finished_checkout, snakemake):
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
+def test_layers_can_be_left_out_of_pruning(fresh_checkout, snakemake):
+    commands = []
+    for settings in ({}, {"excluded_layers": ["conv1", "block_4a_conv_1"]}):
+        target = ("results/pruned/0.9/model.hdf5", "-n", "-p", "--cores", "1")
+        done = snakemake(fresh_checkout, *target, config={"prune": settings})
+        commands += re.findall(r"detectnet_v2 prune .*", done.stdout)
+    plain, excluding = commands
+    assert " -el " not in plain
+    assert "-nf 16 -el conv1 block_4a_conv_1 --results_dir results/pruned/0.9" in excluding
+    change = {"prune": {"excluded_layers": ["conv1; ls"]}}
+    done = snakemake(fresh_checkout, "-n", config=change, check=False)
+    assert done.returncode
+    assert "config: prune.excluded_layers.0: " in done.stderr
+
+
 @pytest.mark.parametrize(("layers", "bytes_per_pixel"), [(18, 800), (50, 3200)])
 def test_a_training_reserves_memory_for_its_network_and_each_of_its_processes(
     fresh_checkout, snakemake, layers, bytes_per_pixel
