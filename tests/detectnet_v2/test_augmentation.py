@@ -146,6 +146,21 @@ def test_rotation_is_in_degrees_about_the_centre():
         np.testing.assert_allclose(centre @ d.spatial, centre, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 1.0),
+        ({"rotate_probability": 0.0}, 1.0),
+        ({"rotate_probability": 1.0}, 1.0),
+        ({"rotate_probability": 0.25}, 0.25),
+    ],
+)
+def test_rotation_is_as_frequent_as_asked_and_always_there_when_not_asked(settings, share):
+    drawn = draws(spatial_augmentation={"rotate_rad_max": 30} | settings)
+    rotated = np.mean([d.spatial[0, 1] != 0 for d in drawn])
+    assert rotated == pytest.approx(share, abs=0.03 if share < 1 else 0)
+
+
 def test_later_operations_act_on_the_output_side():
     drawn = draws(
         1, spatial_augmentation={"hflip_probability": 1.0, "zoom_min": 2.0, "zoom_max": 2.0}

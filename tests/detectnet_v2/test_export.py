@@ -82,6 +82,13 @@ def test_static_batch_and_tf2onnx_names(make_model, tmp_path):
         "output_bbox/BiasAdd:0",
         "output_cov/Sigmoid:0",
     ]
+    images = torch.rand(2, 3, 32, 48)
+    with torch.inference_mode():
+        expected = model(images)
+    for ours, theirs in zip(run_onnx(path, images), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-4)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        run_onnx(path, images[:1])
 
 
 def test_the_same_model_gives_the_same_bytes(make_model, tmp_path):

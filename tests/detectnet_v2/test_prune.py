@@ -156,6 +156,7 @@ def removed_set_to_zero(model, kept):
     [
         {"num_layers": 18},
         {"num_layers": 18, "all_projections": True},
+        {"num_layers": 18, "use_pooling": True},
         {"num_layers": 10, "use_batch_norm": False},
         {"num_layers": 50},
     ],
