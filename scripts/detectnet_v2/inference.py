@@ -261,6 +261,9 @@ def detect_video(
     """Detect in every frame of a video, or of a camera until it is interrupted (Ctrl-C).
 
     The results are called ``name``.
+
+    Raises:
+        DetectNetError: the video cannot be read to its end; then there is no annotated one.
     """
     from detectnet_v2.video import VideoSource, video_writer  # noqa: PLC0415 - see find_inputs
 
@@ -281,4 +284,6 @@ def detect_video(
                         writer.write(np.asarray(output.annotated(frame, found)))
                     output.write_labels(output.labels / name / f"{number:06d}.txt", found)
                     number += 1
+        if not number and not camera:
+            raise DetectNetError(f"{path}: video has no frame that can be read: replace it")
         logger.info("%s: %d frames", path, number)

@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.whole_file import cannot_write
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".h264", ".264", ".mpg", ".mpeg", ".webm", ".m4v")
 DEFAULT_RATE = Fraction(30)
@@ -57,18 +58,28 @@ class VideoSource:
 
 @contextlib.contextmanager
 def video_writer(path: Path, rate: Fraction) -> Iterator["VideoWriter"]:
-    """Yield a writer of an H.264 file in an mp4; the file appears when all went well."""
+    """Yield a writer of an H.264 file in an mp4; the file appears when all went well.
+
+    Raises:
+        DetectNetError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    writer = VideoWriter(part, rate)
     try:
-        yield writer
-    except BaseException:
+        writer = VideoWriter(part, rate)
+        try:
+            yield writer
+        except BaseException:
+            # It may have failed itself and do so again.
+            with contextlib.suppress(av.FFmpegError):
+                writer.close()
+            raise
         writer.close()
+        part.replace(path)
+    except av.FFmpegError as error:
+        raise cannot_write(path, error) from error
+    finally:
         part.unlink(missing_ok=True)
-        raise
-    writer.close()
-    part.replace(path)
 
 
 class VideoWriter:
@@ -93,6 +104,8 @@ class VideoWriter:
 
     def close(self) -> None:
         """Write what the encoder still holds."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        try:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()

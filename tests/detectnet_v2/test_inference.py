@@ -1,11 +1,12 @@
 """The task inference on images, folders and videos with known detections."""
 
 import json
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-from detectnet_v2 import cli, inference, overlay, spec
+from detectnet_v2 import cli, inference, overlay, spec, video
 from detectnet_v2.errors import DetectNetError
 from PIL import Image
 
@@ -172,13 +173,13 @@ def test_an_overlay_that_cannot_be_written_leaves_no_part(short_files, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def write_video(path, columns):
+def write_video(path, columns, width=160, height=96, pix_fmt="yuv420p", **options):
     """Write a frame for each column, in which a cell of the second row is red."""
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "5"})
-        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         for column in columns:
-            pixels = np.zeros((96, 160, 3), np.uint8)
+            pixels = np.zeros((height, width, 3), np.uint8)
             pixels[16:32, 16 * column : 16 * column + 16] = 255, 0, 0
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
@@ -204,6 +205,89 @@ def test_a_video(run, write_spec, tmp_path):
         assert len(frames) == 3
         assert (frames[0].width, frames[0].height) == (160, 96)
         assert float(container.streams.video[0].average_rate) == 10
+
+
+def test_a_video_with_odd_sides_loses_its_last_row_and_column(run, write_spec, tmp_path):
+    path = tmp_path / "odd.mp4"
+    write_video(path, range(2), width=161, height=97, pix_fmt="yuv444p")
+    assert run("-e", write_spec(), "-i", path, "-r", tmp_path / "r")[0] == 0
+    assert len(list((tmp_path / "r/labels/odd").iterdir())) == 2
+    with av.open(str(tmp_path / "r/images_annotated/odd.mp4")) as container:
+        frames = list(container.decode(video=0))
+    assert [(frame.width, frame.height) for frame in frames] == [(160, 96)] * 2
+
+
+def spoil(path):
+    """Overwrite the middle of a video of noise."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for pixels in rng.integers(0, 255, (30, 96, 160, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = bytearray(path.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(third)
+    path.write_bytes(content)
+
+
+def cut(path):
+    """Leave nothing of the index, which is at the end."""
+    write_video(path, range(10))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def index_alone(path):
+    """Leave the index of a video that begins with it."""
+    write_video(path, range(10), movflags="faststart")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4])
+
+
+def only_sound(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (spoil, "clip.mp4: video is damaged: Invalid data found"),
+        (cut, "clip.mp4: video cannot be opened: Invalid data found"),
+        (index_alone, "clip.mp4: video has no frame that can be read: replace it"),
+        (only_sound, "clip.mp4: has no video stream"),
+    ],
+)
+def test_a_video_that_cannot_be_read_is_one_line(run, write_spec, tmp_path, make, message):
+    path = tmp_path / "clip.mp4"
+    make(path)
+    status, errors = run("-e", write_spec(), "-i", path, "-r", tmp_path / "r")
+    assert status == cli.FAILED
+    lines = [line for line in errors.splitlines() if line.startswith("detectnet_v2 ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "r").rglob("*.mp4*"))
+
+
+def test_a_video_that_cannot_be_written_leaves_no_part(short_files, tmp_path):
+    rng = np.random.default_rng(0)
+    target = tmp_path / "out/clip.mp4"
+    with (
+        short_files(5000),
+        pytest.raises(DetectNetError) as caught,
+        video.video_writer(target, Fraction(10)) as writer,
+    ):
+        for pixels in rng.integers(0, 255, (60, 96, 160, 3), np.uint8):
+            writer.write(pixels)
+    assert str(caught.value) == f"cannot write {target}: File too large"
+    assert list(target.parent.iterdir()) == []
 
 
 def test_inputs_of_one_stem_keep_their_results(run, write_spec, paint, tmp_path, caplog):
@@ -236,8 +320,6 @@ def test_cameras_by_number_and_device(tmp_path):
 
 
 def test_a_camera_until_ctrl_c(run, write_spec, tmp_path, monkeypatch):
-    from detectnet_v2 import video
-
     write_video(tmp_path / "clip.mp4", range(3))
     opened, really_open, frames_of = [], av.open, video.VideoSource.__iter__
 
