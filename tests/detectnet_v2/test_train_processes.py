@@ -24,6 +24,7 @@ from .training_runs import (
     assert_equal_weights,
     command,
     table,
+    without_speed,
 )
 
 
@@ -205,6 +206,41 @@ def run_step(method, self, *arguments):
     assert last["status"] == "SUCCESS"
     assert last["kpi"]["mean average precision"] == pytest.approx(
         float(table(results)[-1]["mAP"]), abs=1e-3
+    )
+    assert run_two(path, tmp_path / "whole", environment).returncode == 0
+    assert_equal_weights(results, tmp_path / "whole", tolerance=1e-6)
+    assert without_speed(table(results)) == without_speed(table(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("gpus", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_sigterm_saves_the_state_and_is_no_success(spec, tmp_path, environment, gpus):
+    """As a cluster's scheduler ends a job, and tells only the process that it started."""
+    results = tmp_path / "results"
+    process = subprocess.Popen(
+        command(spec(epochs=1000, training="checkpoint_interval: 5000"), results, "--gpus", gpus),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (results / "training.csv").is_file() or not table(results):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert not (results / "checkpoints/state.pt").exists()
+    process.terminate()
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == cli.INTERRUPTED
+    assert output.splitlines()[-1] == "Execution status: FAIL"
+    assert errors.splitlines()[-1] == "detectnet_v2 train: interrupted"
+    assert "Traceback" not in errors
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["state.pt"]
+    assert not (results / "weights").exists()
+    last = json.loads((results / "status.json").read_text().splitlines()[-1])
+    assert (last["status"], last["message"]) == (
+        "FAILURE",
+        "DetectNet_v2 Training was interrupted",
     )
 
 
