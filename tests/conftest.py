@@ -1,12 +1,17 @@
 """Fixtures that every area of the tests shares."""
 
+import fcntl
 import os
+import pty
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +92,39 @@ def short_files() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Callable[..., AbstractContextManager[bytearray]]:
+    """A context in which stderr is a terminal; afterwards its value is what the terminal got.
+
+    With `lines=True` the user has asked for lines instead of bars.
+    """
+
+    @contextmanager
+    def make(*, lines: bool = False) -> Iterator[bytearray]:
+        reading, writing = pty.openpty()
+        fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+        got = bytearray()
+
+        def read() -> None:
+            # A pseudo-terminal tells its end by an error.
+            with suppress(OSError):
+                while data := os.read(reading, 65536):
+                    got.extend(data)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        try:
+            with os.fdopen(writing, "w", encoding="utf-8") as stream, monkeypatch.context() as own:
+                own.setattr(sys, "stderr", stream)
+                own.setenv("TQDM_DISABLE", "1" if lines else "")
+                yield got
+        finally:
+            reader.join()
+            os.close(reading)
+
+    return make
 
 
 @pytest.fixture(scope="session")

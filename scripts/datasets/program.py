@@ -55,14 +55,16 @@ class Log:
         return self._echo and draws_bars()
 
     def progress(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Pass `items` on, with a bar on a terminal and a line every so often in the log file."""
+        """Pass `items` on, with a bar on a terminal; a line every so often goes everywhere else."""
         last = time.monotonic()
-        bar = tqdm(items, total=total, desc=what, unit="image", disable=not self._shows_bar())
+        shows_bar = self._shows_bar()
+        tell = self.to_file if shows_bar else self
+        bar = tqdm(items, total=total, desc=what, unit="image", disable=not shows_bar)
         for done, item in enumerate(bar, start=1):
             yield item
             if time.monotonic() - last >= LOG_INTERVAL_S:
                 last = time.monotonic()
-                self.to_file(f"{what}: {done} of {total}")
+                tell(f"{what}: {done} of {total}")
 
 
 def _printable(line: str) -> str:

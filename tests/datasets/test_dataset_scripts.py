@@ -263,16 +263,31 @@ def test_no_permission_to_write_is_one_line(repository, voc):
         assert list(locked.iterdir()) == []
 
 
+LINES = ["images: 1 of 3", "images: 2 of 3", "images: 3 of 3"]
+
+
 def test_progress_writes_lines_without_control_characters(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("datasets.program.LOG_INTERVAL_S", 0.0)
     log = Log(tmp_path / "log.txt")
     assert list(log.progress(range(3), 3, "images")) == [0, 1, 2]
     log("name \udce9")
     log.close()
-    assert (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() == [
-        "images: 1 of 3",
-        "images: 2 of 3",
-        "images: 3 of 3",
-        "name \\udce9",
-    ]
-    assert "\r" not in capsys.readouterr().err
+    told = "".join(f"{line}\n" for line in [*LINES, "name \\udce9"])
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == told
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("asks_for_lines", [False, True])
+def test_progress_on_a_terminal_is_a_bar_or_lines(tmp_path, monkeypatch, terminal, asks_for_lines):
+    monkeypatch.setattr("datasets.program.LOG_INTERVAL_S", 0.0)
+    with terminal(lines=asks_for_lines) as shown:
+        log = Log(tmp_path / "log.txt")
+        assert list(log.progress(range(3), 3, "images")) == [0, 1, 2]
+        log.close()
+    shown = shown.decode()
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() == LINES
+    if asks_for_lines:
+        assert shown.splitlines() == LINES
+    else:
+        assert "images:   0%|" in shown and "| 3/3 [" in shown
+        assert not any(line in shown for line in LINES)
