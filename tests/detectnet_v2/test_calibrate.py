@@ -1,6 +1,7 @@
 """Calibration and INT8 simulation of small networks, against NumPy, and their command lines."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -309,6 +310,19 @@ def test_calibrate_takes_a_folder_of_images(calibrated):
     arguments += ["--cal_image_dir", images, "--batches", "2", "--batch_size", "2"]
     assert run("calibrate", *arguments) == 0
     assert len(read_cache(folder / "new.bin").scales) > 20
+
+
+def test_calibrate_on_a_terminal_draws_a_bar(calibrated, terminal):
+    _, folder = calibrated
+    write_tensorfile(folder / "images.tensor", [photographs(2)])
+    arguments = ["-m", folder / "model.onnx", "-o", folder / "new.bin", "--trt_version", "8.2.1"]
+    arguments += ["--cal_data_file", folder / "images.tensor", "--batches", "1"]
+    with terminal() as shown:
+        assert run("calibrate", *arguments, "--batch_size", "2") == 0
+    assert b"\r  0%|" in shown and b"| 2/2 [" in shown
+    # What is told after the bar stands on a line of its own.
+    last = shown.decode().splitlines()[-1]
+    assert re.match(rf"[^|]* {re.escape(str(folder))}/new.bin: scales of ", last)
 
 
 @pytest.mark.parametrize(

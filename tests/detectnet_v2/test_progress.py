@@ -1,9 +1,13 @@
-"""Progress in a log: now and then a line, without control characters."""
+"""Progress: a bar on a terminal; in a log now and then a line, without control characters."""
 
 import itertools
 import logging
+import re
 
-from detectnet_v2 import progress
+import pytest
+from detectnet_v2 import progress, training_log
+
+from .training_runs import train
 
 
 def test_lines_in_a_log(caplog, monkeypatch, capsys):
@@ -25,3 +29,16 @@ def test_a_source_of_unknown_length(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     assert list(progress.progress([1, 2], 0, "frames", logging.getLogger("test"))) == [1, 2]
     assert caplog.messages == ["1 frames, 0.1 a second", "2 frames, 0.1 a second"]
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_training_on_a_terminal(spec, tmp_path, monkeypatch, terminal, lines):
+    monkeypatch.setattr(training_log, "_LINE_SECONDS", 0.0)
+    with terminal(lines=lines) as shown:
+        assert train(spec(epochs=2), tmp_path / "results") == 0
+    shown = shown.decode()
+    bar = re.search(r"\repoch 2/2 loss [\d.]+: 100%\|█+\| 8/8 \[[^\r]+, [\d.]+ images/s\]", shown)
+    line = re.search(r"epoch 1/2 loss [\d.]+ step 3/8 [\d.]+ images/s ETA \d", shown)
+    assert (bar is None, line is None) == (lines, not lines)
+    # An epoch's line pushes the bar down.
+    assert len(re.findall(r"epoch [12]/2: loss [^\r\n]+, ETA \d:\d\d:\d\d\r\n", shown)) == 2

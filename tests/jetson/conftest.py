@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from .benching import Bench
 from .loopback_board import SSHD, Board, CuttingProxy
 
 APP = """\
@@ -58,6 +59,12 @@ def board(tmp_path, client_home):
     board.start()
     yield board
     board.stop()
+
+
+@pytest.fixture
+def bench(board, rendered, tmp_path) -> Bench:
+    """A release to push to the board and to measure there."""
+    return Bench(board, rendered, tmp_path / "out")
 
 
 @pytest.fixture
