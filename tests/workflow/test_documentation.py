@@ -37,18 +37,6 @@ def test_documents_are_up_to_date(repository):
     assert done.returncode == 0, f"{done.stdout}{done.stderr}run python scripts/documentation.py"
 
 
-def test_pages_link_to_files_that_are_there(repository):
-    pages = [
-        *repository.glob("*.md"),
-        *repository.glob("docs/*.md"),
-        repository / "config/README.md",
-    ]
-    for page in pages:
-        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
-            if "://" not in link:
-                assert (page.parent / link).exists(), f"{page.name}: {link}"
-
-
 def test_settings_on_the_pages_are_valid(repository):
     config = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
     settings = [
