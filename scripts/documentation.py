@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-HIDDEN_RULES = {"all"}
+TARGETS = ["all", "deploy_nano"]
 
 
 def rule_graph(mermaid: str) -> str:
@@ -29,8 +29,8 @@ def rule_graph(mermaid: str) -> str:
         if source in names and target in names:
             edges[names[source]].add(names[target])
     lines = ["flowchart TD"]
-    for source in sorted(edges.keys() - HIDDEN_RULES):
-        for target in sorted(edges[source] - HIDDEN_RULES):
+    for source in sorted(edges.keys() - set(TARGETS)):
+        for target in sorted(edges[source] - set(TARGETS)):
             others = edges[source] - {target}
             if not any(target in _reachable(edges, other) for other in others):
                 lines.append(f"    {source} --> {target}")
@@ -128,7 +128,7 @@ def replaced(document: str, mark: str, block: str) -> str:
 def documents() -> dict[Path, str]:
     """The files with generated parts, as they should be."""
     drawn = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"],
+        [sys.executable, "-m", "snakemake", *TARGETS, "--rulegraph", "mermaid-js"],
         cwd=ROOT,
         capture_output=True,
         text=True,
