@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = {
     str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8")
     for path in (
-        *REPOSITORY.glob("*.md"),
+        *sorted(REPOSITORY.glob("*.md")),
         *sorted(REPOSITORY.glob("docs/*.md")),
         REPOSITORY / "config/README.md",
     )
