@@ -87,6 +87,7 @@ rule choose_model:
             "<results>/chosen/models.csv",
             caption="../scripts/report/captions/models.rst",
             category="Pruning",
+            labels={"table": "all models"},
         ),
         model=f"<results>/chosen/{MODEL}",
     log:

@@ -7,6 +7,7 @@ rule make_report:
             "<results>/report.html",
             caption="../scripts/report/captions/page.rst",
             category="Report",
+            labels={"page": "the whole run"},
         ),
         figures=report(
             directory("<results>/report"),
