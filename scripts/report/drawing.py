@@ -117,6 +117,14 @@ def legend_below(drawing: Drawing, panels: Sequence[Axes]) -> None:
     )
 
 
+def beside(axes: Axes, x: float, y: float, text: str, gap: float) -> None:
+    """Write to the right of a place, or to its left where the gap (points) is not positive."""
+    axes.annotate(
+        text, (x, y), (gap, 0), textcoords="offset points", va="center", color=MUTED,
+        ha="left" if gap > 0 else "right", fontsize=9,
+    )  # fmt: skip
+
+
 def place_labels(
     axes: Axes, labels: Sequence[tuple[float, float, str, dict]], size: float = 9
 ) -> None:

@@ -20,7 +20,7 @@ from toolkits.table import UFF
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 FIGURES = {
-    *("face_counts", "face_heights", "face_heights_by_dataset", "kept_faces"),
+    *("face_counts", "face_sizes", "face_heights_by_dataset", "kept_faces"),
     *("loss", "learning_rate", "validation", "precision_recall_mask", "precision_recall_no-mask"),
     *("tradeoff_parameters", "tradeoff_macs", "tradeoff_fps", "layer_widths", "perf"),
 }

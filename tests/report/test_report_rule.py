@@ -9,7 +9,7 @@ import pytest
 from jinja2 import Environment
 
 FIGURES = (
-    *("face_counts", "face_heights", "face_heights_by_dataset", "kept_faces", "loss", "perf"),
+    *("face_counts", "face_sizes", "face_heights_by_dataset", "kept_faces", "loss", "perf"),
     *("learning_rate", "validation", "precision_recall_mask", "tradeoff_parameters"),
     *("tradeoff_macs", "tradeoff_fps", "layer_widths"),
 )

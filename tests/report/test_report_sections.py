@@ -87,31 +87,6 @@ def test_counts_table_sums_each_split():
     assert sums == [2]
 
 
-def test_heights_are_pixels_of_the_network(run):
-    faces = data.read_faces(results(run))
-    selection = pd.read_csv(run.root / "selection/train.csv")
-    first = selection.iloc[0]
-    assert faces["height"].iloc[0] == pytest.approx((first.y2 - first.y1) / 453)
-    assert faces["width"].iloc[0] == pytest.approx((first.x2 - first.x1) / 800)
-
-
-def test_height_bins_hold_every_height():
-    heights = pd.Series([4.0, 20.0, 64.0])
-    edges = data.height_bins(heights)
-    assert np.histogram(heights, edges)[0].sum() == 3
-    assert edges[0] == 4
-    np.testing.assert_allclose(np.diff(np.log2(edges)), 0.25)
-    faces = pd.DataFrame({"split": "train", "class": "mask", "height": heights})
-    assert data.histogram(faces, ["split", "class"])["faces"].sum() == 3
-
-
-def test_small_faces_are_counted_in_the_caption(run, folder):
-    section = data.section(results(run), folder)
-    faces = data.read_faces(results(run))
-    share = (faces["height"] * 176 < 20).mean()
-    assert block(section, "Face height at").caption.startswith(f"{share:.1%} of the faces")
-
-
 def test_dropped_faces_and_images_with_reasons(run):
     index = run.root / "index/val/mafa.csv"
     index.write_text(

@@ -1,30 +1,27 @@
-"""Chapter on the data: faces per dataset and class, their sizes, and what was left out and why."""
+"""Chapter on the data: faces per dataset and class, and what was left out and why."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from report.blocks import Figure, Note, Section, Table, parts
 from report.drawing import (
-    INK,
     KEPT,
     MUTED,
     ON_COLOUR,
     PAPER,
     FigureFolder,
+    beside,
     canvas,
     class_colours,
-    legend_below,
 )
 from report.errors import NotThereYet
 from report.results import Results
+from report.sections import sizes
 
 COUNTS = ("dataset", "class", "labelled", "taken", "total", "images")
-SELECTION = ("dataset", "image", "name", "width", "height", "class", "x1", "y1", "x2", "y2")
 INDEX = ("image", "class", "dropped")
 MANIFEST = ("name", "error")
 TEXT = ("dataset", "image", "name", "class", "dropped", "error")
@@ -43,7 +40,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
         lead(results),
         parts(
             ("Faces per dataset and class", lambda: counts_blocks(results, folder)),
-            ("Sizes of the faces", lambda: size_blocks(results, folder)),
+            ("Sizes of the faces", lambda: sizes.size_blocks(results, folder)),
             ("What was left out", lambda: dropped_blocks(results, folder)),
         ),
     )
@@ -80,27 +77,6 @@ def read_counts(results: Results) -> pd.DataFrame:
         results.table(f"selection/{split}.counts.csv", COUNTS, text=TEXT).assign(split=split)
         for split in results.splits
     ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def read_faces(results: Results) -> pd.DataFrame:
-    """The chosen faces of all splits: split, dataset, class, and width and height as shares of the
-    image, which are the same after it is stretched to the network's input."""
-    frames = []
-    for split in results.splits:
-        faces = results.table(f"selection/{split}.csv", SELECTION, text=TEXT)
-        faces = faces[faces["class"] != ""]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "split": split,
-                    "dataset": faces["dataset"],
-                    "class": faces["class"],
-                    "width": (faces["x2"] - faces["x1"]) / faces["width"],
-                    "height": (faces["y2"] - faces["y1"]) / faces["height"],
-                }
-            )
-        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -176,9 +152,9 @@ def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Dra
         axes.text(left + 0.012 * reach, row, f"{left:,}", va="center", fontweight="bold")
     if limit <= reach:
         axes.axvline(limit, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
-        _beside(axes, limit, -0.62, f"limit {limit:,}", -5)
+        beside(axes, limit, -0.62, f"limit {limit:,}", -5)
     else:
-        _beside(axes, reach, -0.62, f"limit {limit:,} →", 0)
+        beside(axes, reach, -0.62, f"limit {limit:,} →", 0)
     axes.set_yticks(range(len(bars)), [f"{name}\n{split}" for split, name in bars])
     axes.set_ylim(len(bars) - 0.5, -0.9)
     axes.set_xlim(0, reach)
@@ -187,119 +163,6 @@ def face_counts(counts: pd.DataFrame, classes: Sequence[str], limit: int) -> Dra
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("faces")
     return drawing
-
-
-def _beside(axes: Axes, x: float, y: float, text: str, gap: float) -> None:
-    """Write to the right of a place, or to its left where the gap (points) is not positive."""
-    axes.annotate(
-        text, (x, y), (gap, 0), textcoords="offset points", va="center", color=MUTED,
-        ha="left" if gap > 0 else "right", fontsize=9,
-    )  # fmt: skip
-
-
-def size_blocks(results: Results, folder: FigureFolder) -> list[Figure]:
-    """Face heights in the network's pixels: all by class, and dataset by dataset."""
-    faces = read_faces(results)
-    width, height = results.network
-    faces["width"] *= width
-    faces["height"] *= height
-    least = results.config["evaluate"]["minimum_height"]
-    small = (faces["height"] < least).mean() if len(faces) else 0
-    return [
-        folder.keep(
-            "face_heights",
-            "Face height at the network's input",
-            f"{small:.1%} of the faces are lower than {least} px, which evaluation leaves out. "
-            f"Images are stretched to {width}×{height}.",
-            face_heights(faces, results.classes, least),
-            histogram(faces, ["split", "class"]),
-        ),
-        folder.keep(
-            "face_heights_by_dataset",
-            "Face height, dataset by dataset",
-            "All splits together; bars of the classes are stacked, each row has its own scale.",
-            face_heights_by_dataset(
-                faces, list(results.config["datasets"]), results.classes, least
-            ),
-            histogram(faces, ["dataset", "class"]),
-        ),
-    ]
-
-
-def height_bins(heights: pd.Series) -> np.ndarray:
-    """Edges a quarter of an octave apart that hold all heights, pixels."""
-    positive = heights[heights > 0]
-    low, high = (positive.min(), positive.max()) if len(positive) else (8, 512)
-    first, last = np.floor(4 * np.log2(low)), np.ceil(4 * np.log2(high) + 1e-9)
-    return 2 ** (np.arange(first, max(last, first + 1) + 1) / 4)
-
-
-def histogram(faces: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Faces in each bin of height, for each group."""
-    edges = height_bins(faces["height"])
-    rows = []
-    for key, group in faces.groupby(by, sort=False):
-        for low, high, count in zip(
-            edges[:-1], edges[1:], np.histogram(group["height"], edges)[0], strict=True
-        ):
-            rows.append((*key, round(low, 2), round(high, 2), count))
-    return pd.DataFrame(rows, columns=[*by, "height from", "height to", "faces"])
-
-
-def face_heights(faces: pd.DataFrame, classes: Sequence[str], least: float) -> Drawing:
-    """Histogram of the heights of each class; `faces` has class and height in pixels."""
-    drawing, (axes,) = canvas(2.9)
-    edges = height_bins(faces["height"])
-    for name, colour in class_colours(classes).items():
-        heights = faces.loc[faces["class"] == name, "height"]
-        axes.hist(heights, edges, histtype="stepfilled", color=colour, alpha=0.28)
-        axes.hist(heights, edges, histtype="step", color=colour, linewidth=1.6, label=name)
-    _height_axis(axes, edges, least)
-    axes.set_ylim(0, 1.14 * axes.get_ylim()[1])
-    _beside(axes, least, 0.96 * axes.get_ylim()[1], f"evaluated from {least} px", 5)
-    axes.set_ylabel("faces")
-    axes.set_xlabel("height, pixels")
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    legend_below(drawing, [axes])
-    return drawing
-
-
-def face_heights_by_dataset(
-    faces: pd.DataFrame, order: Sequence[str], classes: Sequence[str], least: float
-) -> Drawing:
-    """A histogram for each dataset below each other; `faces` has dataset, class and height."""
-    datasets = [name for name in order if (faces["dataset"] == name).any()]
-    drawing, rows = canvas(0.7 + 0.72 * max(len(datasets), 1), max(len(datasets), 1), sharex=True)
-    edges = height_bins(faces["height"])
-    colours = class_colours(classes)
-    for axes, dataset in zip(rows, datasets, strict=False):
-        chosen = faces[faces["dataset"] == dataset]
-        axes.hist(
-            [chosen.loc[chosen["class"] == name, "height"] for name in classes],
-            edges,
-            stacked=True,
-            color=[colours[name] for name in classes],
-            label=classes,
-            alpha=0.85,
-        )
-        _height_axis(axes, edges, least)
-        axes.set_ylim(0, 1.45 * axes.get_ylim()[1])
-        axes.set_yticks([])
-        axes.text(0.012, 0.97, dataset, transform=axes.transAxes, va="top", fontweight="bold")
-        axes.text(
-            1, 0.97, f"{len(chosen):,} faces", transform=axes.transAxes, va="top", ha="right",
-            color=MUTED,
-        )  # fmt: skip
-    rows[-1].set_xlabel("height, pixels")
-    legend_below(drawing, rows)
-    return drawing
-
-
-def _height_axis(axes: Axes, edges: np.ndarray, least: float) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.axvline(least, color=INK, linestyle=(0, (4, 3)), linewidth=0.9, zorder=3)
 
 
 def read_dropped(results: Results) -> pd.DataFrame:
