@@ -125,6 +125,14 @@ def beside(axes: Axes, x: float, y: float, text: str, gap: float) -> None:
     )  # fmt: skip
 
 
+def ring(axes: Axes, x: float, y: float) -> None:
+    """Mark the point of the chosen model."""
+    axes.plot(
+        x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor=INK,
+        markeredgewidth=1.3, zorder=4,
+    )  # fmt: skip
+
+
 def place_labels(
     axes: Axes, labels: Sequence[tuple[float, float, str, dict]], size: float = 9
 ) -> None:

@@ -300,6 +300,14 @@ def test_published_points_are_those_of_the_same_board(full_run):
     axes = deployment.tradeoff_fps(table, theirs).axes[0]
     points = {tuple(xy) for line in axes.lines for xy in zip(*line.get_data(), strict=True)}
     assert {(125.36, 86.12), (279.0, 85.5), (30.31, 86.12), (116.2, 85.5)} <= points
+    rings = {
+        (line.get_xdata()[0], line.get_ydata()[0])
+        for line in axes.lines
+        if line.get_markersize() > 12
+    }
+    chosen = table[table["model"] == "chosen"]
+    assert len(rings) == 3
+    assert rings == set(zip(chosen["fps"], chosen["mAP"], strict=True))
 
 
 def test_parity_gives_equal_cases_one_row(full_run):
@@ -316,15 +324,14 @@ def test_int8_beside_fp32_and_what_is_deployed(run, folder):
         found = {"fp32": figures, "int8": figures | {"mAP": 80.0 - drop}}
         found |= {"drop": drop, "passed": drop < 2}
         (run.root / f"export/{model}/int8.json").write_text(json.dumps(found))
-    # Nobody asks for INT8: nothing is said of it.
-    titles = [getattr(b, "title", "") for b in deployment.section(results(run), folder).blocks]
-    assert "What INT8 costs" not in titles
+    note = block(deployment.section(results(run), folder), "What INT8 costs")
+    assert note.kind == "note"
+    assert "no device in deploy.devices has precision: int8" in note.text
     config = deepcopy(run.config)
     config["deploy"]["devices"]["xavier_nx"]["precision"] = "int8"
     asked = replace(run, config=config)
-    titles = [getattr(b, "title", "") for b in deployment.section(results(asked), folder).blocks]
-    assert "What INT8 costs" in titles
-    assert export.int8_table(results(asked)).rows == [
+    table = block(deployment.section(results(asked), folder), "What INT8 costs")
+    assert table.rows == [
         ("unpruned", "80.00", "79.60", "81.00", "79.00", "−0.40", "INT8", "xavier_nx"),
         ("chosen", "80.00", "76.90", "81.00", "79.00", "−3.10", "FP16", "xavier_nx"),
     ]

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, NullLocator
 
 from report.blocks import Block, Missing, Note, Section, Table, parts
-from report.drawing import PAPER, THEIRS, FigureFolder, canvas, legend_below, place_labels
+from report.drawing import (
+    PAPER,
+    THEIRS,
+    FigureFolder,
+    canvas,
+    legend_below,
+    place_labels,
+    ring,
+)
 from report.results import Results
 from report.sections import export
 from report.sections.accuracy import percent
@@ -24,11 +32,9 @@ MODEL_LINES = {"unpruned": (0, (3, 2)), "chosen": "-"}
 def section(results: Results, folder: FigureFolder) -> Section:
     """What is known of the exported models, from export/, deepstream/ and deployed/."""
     benchmarks = read_benchmarks(results)
-    is_asked = bool(export.asking_for_int8(results))
-    int8 = [("INT8", lambda: export.int8_table(results))] if is_asked else []
     blocks = parts(
         ("Accuracy through the DeepStream configs", lambda: export.parity_table(results)),
-        *int8,
+        ("What INT8 costs", lambda: export.int8_block(results)),
         ("Clustering on the device", lambda: export.clustering_tables(results)),
     )
     if any(one["cases"] for one in benchmarks):
@@ -141,8 +147,9 @@ def benchmark_blocks(
         folder.keep(
             "tradeoff_fps",
             "mAP against frames per second",
-            f"Filled: measured here. Hollow squares: published by NVIDIA ({SOURCE}; Nano FP16, the "
-            "others INT8; batch, clip and clocks unknown), with their own mAP.",
+            "Filled: measured here, the chosen model with a ring. Hollow squares: published by "
+            f"NVIDIA ({SOURCE}; Nano FP16, the others INT8; batch, clip and clocks unknown), with "
+            "their own mAP.",
             tradeoff_fps(table, published_fps(table)),
             pd.concat(
                 [table.assign(source="this run"), published_fps(table).assign(source=SOURCE)],
@@ -200,6 +207,8 @@ def tradeoff_fps(table: pd.DataFrame, theirs: pd.DataFrame) -> Drawing:
             group["fps"], group["mAP"], "o-", color=ENGINE_COLOURS.get(engine, OTHER_ENGINE),
             markersize=8, markeredgecolor=PAPER, markeredgewidth=0.8, linewidth=1.2, zorder=3,
         )  # fmt: skip
+        for _, point in group[group["model"] == "chosen"].iterrows():
+            ring(axes, point["fps"], point["mAP"])
         labels += [
             (point["fps"], point["mAP"], f"{device} {engine}\n{point['model']}", {})
             for _, point in group.iterrows()

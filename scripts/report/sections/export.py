@@ -1,6 +1,6 @@
 """Tables on what export, clustering and the DeepStream configs do to a model's accuracy."""
 
-from report.blocks import Table
+from report.blocks import Note, Table
 from report.results import Results
 from report.sections.accuracy import percent, signed
 
@@ -61,11 +61,17 @@ def asking_for_int8(results: Results) -> list[str]:
     return [name for name, device in devices.items() if device.get("precision") == "int8"]
 
 
-def int8_table(results: Results) -> Table:
-    """What INT8 costs each model, and what the devices that ask for it get."""
+def int8_block(results: Results) -> Table | Note:
+    """What INT8 costs each model, and what the devices that ask for it get; that none asks."""
+    absent = results.absent("export/…/int8.json", stage="judge_int8")
+    if not asking_for_int8(results) and not absent.reason:
+        return Note(
+            "What INT8 costs",
+            "Not measured: no device in deploy.devices has precision: int8.",
+        )
     files = sorted((results.root / "export").glob("*/int8.json"), reverse=True)
     if not files:
-        raise results.absent("export/…/int8.json", stage="judge_int8")
+        raise absent
     rows = []
     for file in files:
         found = results.document(file.relative_to(results.root).as_posix(), INT8)
@@ -78,7 +84,7 @@ def int8_table(results: Results) -> Table:
                 *(percent(int8["average_precision"].get(name)) for name in results.classes),
                 signed(-found["drop"]),
                 "INT8" if found["passed"] else "FP16",
-                ", ".join(asking_for_int8(results)) or "–",
+                ", ".join(asking_for_int8(results)),
             )
         )
     limit = results.config["export"]["max_int8_drop"]

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure as Drawing
 
 from report.blocks import Figure, Note, Section, Table, parts
 from report.drawing import (
-    INK,
     KEPT,
     MUTED,
     PAPER,
@@ -18,6 +17,7 @@ from report.drawing import (
     canvas,
     legend_below,
     place_labels,
+    ring,
     run_colours,
 )
 from report.errors import NotThereYet
@@ -161,10 +161,7 @@ def _points(
         at = (x[index], model["mAP"])
         is_chosen = model["run"] == chosen
         if is_chosen:
-            axes.plot(
-                *at, "o", markersize=15, markerfacecolor="none", markeredgecolor=INK,
-                markeredgewidth=1.3, zorder=4,
-            )  # fmt: skip
+            ring(axes, *at)
         axes.plot(
             *at, "o", color=colours[model["run"]], markersize=8, markeredgecolor=PAPER,
             markeredgewidth=0.8, zorder=3,
