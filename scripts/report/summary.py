@@ -24,6 +24,9 @@ def _data(results: Results) -> Fact:
     faces = counts.groupby("class", sort=False)["taken"].sum()
     detail = " · ".join(f"{faces.get(name, 0):,} {name}" for name in results.classes)
     images = sum(data.images_of(rows) for _, rows in counts.groupby("split"))
+    failed = sum(data.not_converted(results, split) for split in results.splits)
+    if failed:
+        detail += f" · {failed:,} of the images not converted"
     return Fact("Data", f"{images:,} images", detail)
 
 

@@ -20,6 +20,7 @@ from report.sections import (
     pruning,
     training,
 )
+from report.summary import facts
 
 CLASSES = ["mask", "no-mask"]
 COUNTS = pd.DataFrame(
@@ -105,6 +106,24 @@ def test_dropped_faces_and_images_with_reasons(run):
         ["truncated JPEG", 0, 1],
         ["conversion: premature end of the JPEG", 0, 1],
     ]
+
+
+def test_images_that_could_not_be_converted_are_told_beside_those_chosen(run, folder):
+    lead = data.lead(results(run))
+    assert lead.count("could not be converted") == 2
+    assert lead.endswith("Of these images 2 could not be converted.")
+    table = block(data.section(results(run), folder), "Images and faces taken")
+    assert table.caption.endswith(
+        "6 of the images could not be converted and count here all the same."
+    )
+    (fact, *_) = facts(results(run))
+    assert fact.value == "360 images"
+    assert fact.detail.endswith(" · 6 of the images not converted")
+    for path in run.root.glob("kitti/*/*.manifest.csv"):
+        path.write_text("name,image_sha256,label_sha256,error\na-kaggle-1,00,11,\n")
+    section = data.section(results(run), folder)
+    table = block(section, "Images and faces taken")
+    assert "converted" not in section.lead + table.caption + facts(results(run))[0].detail
 
 
 def test_many_reasons_are_summed_up(run, folder):

@@ -63,12 +63,21 @@ def lead(results: Results) -> str:
             f"{' and '.join(f'{number:,} {name}' for name, number in numbers)} faces, "
             f"{shares} of category_limit."
         )
+        if failed := not_converted(results, split):
+            sentences.append(f"Of these images {failed:,} could not be converted.")
     return " ".join(sentences)
 
 
 def images_of(counts: pd.DataFrame) -> int:
-    """Images of a split; each dataset's number stands in the rows of all its classes."""
+    """Chosen images of a split; each dataset's number stands in the rows of all its classes."""
     return int(counts.drop_duplicates("dataset")["images"].sum())
+
+
+def not_converted(results: Results, split: str) -> int:
+    """How many of the chosen images of a split could not be converted, as far as is known."""
+    return sum(
+        row[-1] for name in results.datasets(split) for row in _not_converted(results, split, name)
+    )
 
 
 def read_counts(results: Results) -> pd.DataFrame:
@@ -92,10 +101,16 @@ def counts_blocks(results: Results, folder: FigureFolder) -> list[Figure | Table
         face_counts(counts, results.classes, limit),
         counts,
     )
+    rows, caption, sums = count_rows(counts, results.classes)
+    failed = sum(not_converted(results, split) for split in results.splits)
+    if failed:
+        caption += f" {failed:,} of the images could not be converted and count here all the same."
     table = Table(
         "Images and faces taken",
         ("split", "dataset", "images", *results.classes),
-        *count_rows(counts, results.classes),
+        rows,
+        caption,
+        sums,
     )
     return [figure, table]
 
