@@ -1,9 +1,12 @@
 """Fixtures that every area of the tests shares."""
 
 import fcntl
+import json
 import os
 import pty
+import re
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -12,7 +15,9 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from etlt.codec import Codec
@@ -23,6 +28,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # The folder of the tests that share the small run of the workflow.
 WITH_SMALL_RUN = "tests/workflow/"
 TENSORFLOW = ".venv-tensorflow"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars"),
+    *("--enable-logging=stderr", "--v=0"),
+)
+# Browser windows have a least width, frames have none.
+FRAME = """
+<iframe src="probed.html" style="border: 0; width: WIDTHpx; height: 2000px"></iframe>
+<pre id="probe"></pre>
+<script>
+addEventListener("message", event => document.getElementById("probe").textContent = event.data);
+</script>
+"""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background, as by nohup. What the tests start shall hear Ctrl-C all the same.
@@ -168,3 +187,54 @@ def tensorflow(repository) -> Callable[..., None]:
             pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
 
     return run
+
+
+@pytest.fixture
+def probe(tmp_path) -> Callable[..., tuple[Any, list[str]]]:
+    """A function that opens a page at a width in Chromium, with a script added that posts JSON to
+    the page's parent; returns that and the console's lines. The test skips without Chromium."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)} on the PATH")
+
+    def run(page: Path, script: str, width: int, *flags: str) -> tuple[Any, list[str]]:
+        frame = tmp_path / "frame.html"
+        frame.write_text(FRAME.replace("WIDTH", str(width)))
+        before, end, after = page.read_text(encoding="utf-8").rpartition("</body>")
+        (tmp_path / "probed.html").write_text(f"{before}<script>{script}</script>{end}{after}")
+        done = subprocess.run(
+            [browser, *BROWSER_FLAGS, *flags, f"--user-data-dir={tmp_path / 'profile'}",
+             "--window-size=1500,2100", "--virtual-time-budget=10000", "--dump-dom",
+             f"file://{frame}"],
+            capture_output=True, text=True, timeout=300, check=True,
+        )  # fmt: skip
+        found = re.search(r'<pre id="probe">(.+?)</pre>', done.stdout, re.DOTALL)
+        assert found, done.stderr[-2000:]
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return json.loads(unescape(found[1])), console
+
+    return run
+
+
+@pytest.fixture
+def legible(probe, repository) -> Callable[..., dict[str, Any]]:
+    """A function that opens a report at a width, asserts that all in it is legible, and returns its
+    figures, pictures and tables."""
+    script = (repository / "tests/report/layout.js").read_text(encoding="utf-8")
+
+    def check(page: Path, width: int, *flags: str) -> dict[str, Any]:
+        found, console = probe(page, script, width, *flags)
+        assert console == []
+        assert found["width"] == width
+        assert found["page"] <= width
+        for figure in found["figures"]:
+            assert figure["inside"], figure
+            assert figure["width"] >= min(0.8 * width, 480), figure
+            assert figure["smallest"] >= 8.5, figure
+            assert figure["outside"] == [], figure
+            assert figure["covered"] == [], figure
+        assert all(p["inside"] and p["pixels"] > 100 for p in found["pictures"])
+        assert all(found["tables"])
+        return found
+
+    return check
