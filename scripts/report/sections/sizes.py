@@ -97,8 +97,8 @@ def face_sizes(faces: pd.DataFrame, classes: Sequence[str], least: Mapping[str, 
     `faces` has class, height and width in pixels, `least` the least height and width evaluated.
     """
     drawing, panels = canvas(4.8, 2)
+    edges = size_bins(pd.concat([faces[side] for side in SIDES]))
     for axes, side in zip(panels, SIDES, strict=True):
-        edges = size_bins(faces[side])
         for name, colour in class_colours(classes).items():
             sizes = faces.loc[faces["class"] == name, side]
             axes.hist(sizes, edges, histtype="stepfilled", color=colour, alpha=0.28)
