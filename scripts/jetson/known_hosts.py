@@ -83,7 +83,8 @@ def read(paths: Iterable[Path]) -> list[Entry]:
 
 
 def lookup_name(host: str, port: int) -> str:
-    """Return the name under which known_hosts lists `host` at `port`."""
+    """Return the name under which known_hosts lists `host` at `port`, in lower case as by ssh."""
+    host = host.lower()
     return host if port == 22 else f"[{host}]:{port}"
 
 

@@ -14,8 +14,14 @@ from jetson.errors import JetsonError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CAUSE = re.compile(r"error|fail|cannot|could not|unable|killed|fault|no such", re.I)
-# These follow every failure and explain none.
-_HOLLOW = re.compile(r"app run failed|^\s*\*\* error: <main|quitting|failed to set pipeline", re.I)
+_ERROR = re.compile(r"(\*\* )?ERROR\b")
+# These follow every failure, or come with every start without a display or an engine, and explain
+# none.
+_HOLLOW = re.compile(
+    r"app run failed|^\s*\*\* error: <main|quitting|failed to set pipeline|EGL display"
+    r"|deserializ\w* (engine|backend)|failed to load plugin|gst-plugin-scanner",
+    re.I,
+)
 _KILLED, _SIGNALS = 137, 128
 
 
@@ -126,7 +132,8 @@ def _failure(
     phase: str, verdict: str, status: int, marks: dict[str, list[str]], folder: Path
 ) -> str:
     log = folder / f"{phase}.log"
-    flowing = bool(marks["flowing"]) and phase == "measure"
+    # The build, which comes before, has left a mark of its own.
+    flowing = phase == "measure" and len(marks["flowing"]) > len(marks["build_ended"])
     doing = "measuring" if flowing else "building the engine" if phase == "build" else "starting"
     if verdict == "stopped":
         return "stopped on request"
@@ -153,6 +160,7 @@ def cause(log: Path) -> str:
     """Return the line of a deepstream-app log that tells most about a failure."""
     lines = [_COLOUR.sub("", line).strip() for line in _text(log).splitlines()]
     lines = [line for line in lines if line and "PERF" not in line and not _HOLLOW.search(line)]
+    errors = [line for line in lines if _ERROR.match(line)]
     telling = [line for line in lines if _CAUSE.search(line)]
     # The first complaint is the cause, those after it are what came of it.
-    return (telling or lines[-1:] or ["it printed nothing"])[0][:300]
+    return (errors or telling or lines[-1:] or ["it printed nothing"])[0][:300]

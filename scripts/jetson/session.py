@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import paramiko
-from paramiko.auth_strategy import AuthFailure, AuthStrategy, InMemoryPrivateKey, OnDiskPrivateKey
+from paramiko.auth_strategy import AuthFailure
 
 from jetson import known_hosts, ssh_config
+from jetson.client_keys import Keys
 from jetson.errors import (
     AuthenticationError,
     ConnectionLost,
@@ -28,7 +29,6 @@ DEVICE_SCRIPTS = Path(__file__).parent / "device"
 SHELL = """exec /bin/sh -c 'eval "$(cat)"'"""
 KEEPALIVE_S = 10
 SCRIPT_TIMEOUT_S = 120
-DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 SSH_LOG = "jetson.ssh"
 # GCM authenticates in the same pass, which halves the time of a large push; the CBC ciphers
 # of old are left out.
@@ -44,60 +44,6 @@ log = logging.getLogger(__name__)
 # Paramiko logs a traceback for each broken connection; here they are expected and reported once.
 logging.getLogger(SSH_LOG).setLevel(logging.CRITICAL + 1)
 T = TypeVar("T")
-
-
-class _Keys(AuthStrategy):
-    """The keys to offer, as OpenSSH orders them: the named files, the agent, the usual files."""
-
-    def __init__(self, endpoint: Endpoint, config: paramiko.SSHConfig) -> None:
-        super().__init__(config)
-        self.endpoint = endpoint
-        self.locked: list[str] = []
-        self.offered: list[str] = []
-
-    def get_sources(self) -> Iterator[InMemoryPrivateKey | OnDiskPrivateKey]:
-        """Yield each key once; note the files that cannot be opened without a passphrase."""
-        user = self.endpoint.user
-        agent = {key.asbytes(): key for key in paramiko.Agent().get_keys()}
-        for name in self.endpoint.identity_files:
-            path = Path(name)
-            in_agent = agent.pop(_public_half(path), None)
-            if in_agent is not None:
-                self.offered.append(f"{path} (agent)")
-                yield InMemoryPrivateKey(user, in_agent)
-            elif (key := self._load(path)) is not None:
-                yield OnDiskPrivateKey(user, "ssh-config", path, key)
-        if self.endpoint.identities_only:
-            return
-        for key in agent.values():
-            self.offered.append(f"{key.comment or key.get_name()} (agent)")
-            yield InMemoryPrivateKey(user, key)
-        for name in DEFAULT_KEYS:
-            path = Path.home() / ".ssh" / name
-            if str(path) not in self.endpoint.identity_files and (key := self._load(path)):
-                yield OnDiskPrivateKey(user, "implicit-home", path, key)
-
-    def _load(self, path: Path) -> paramiko.PKey | None:
-        try:
-            key = paramiko.PKey.from_path(path)
-        except FileNotFoundError:
-            return None
-        except (TypeError, paramiko.PasswordRequiredException):
-            # cryptography raises TypeError for a key with a passphrase.
-            self.locked.append(str(path))
-            return None
-        except (ValueError, OSError, paramiko.SSHException) as error:
-            log.warning("%s: not a private key that can be read (%s); skipped", path, error)
-            return None
-        self.offered.append(str(path))
-        return key
-
-
-def _public_half(path: Path) -> bytes | None:
-    try:
-        return paramiko.PublicBlob.from_file(f"{path}.pub").key_blob
-    except (OSError, ValueError):
-        return None
 
 
 class _Verifier(paramiko.MissingHostKeyPolicy):
@@ -194,7 +140,7 @@ class Session:
     def _open(self, endpoint: Endpoint) -> paramiko.SSHClient:
         timeout = self.remote.connect_timeout_s
         verifier = _Verifier(endpoint)
-        keys = _Keys(endpoint, self.config)
+        keys = Keys(endpoint, self.config)
         client = paramiko.SSHClient()
         client.set_log_channel(SSH_LOG)
         client.set_missing_host_key_policy(verifier)
@@ -241,7 +187,7 @@ class Session:
             return paramiko.ProxyCommand(endpoint.proxy_command)
         return None
 
-    def _refusal(self, endpoint: Endpoint, keys: _Keys) -> str:
+    def _refusal(self, endpoint: Endpoint, keys: Keys) -> str:
         refused = f"{self.remote.name}: {endpoint} does not let user {endpoint.user} in"
         if keys.locked and not keys.offered:
             locked = keys.locked[0]

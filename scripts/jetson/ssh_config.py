@@ -28,6 +28,7 @@ class Endpoint:
     proxy_command: str | None = None
     jumps: tuple[str, ...] = field(default=())
     host_key_alias: str | None = None
+    identity_agent: str | None = None
 
     @property
     def known_as(self) -> tuple[str, int]:
@@ -121,6 +122,7 @@ def resolve(
         proxy_command=options.get("proxycommand"),
         jumps=_jumps(jump_host or options.get("proxyjump", "none")),
         host_key_alias=options.get("hostkeyalias"),
+        identity_agent=options.get("identityagent"),
     )
     if identity_file:
         endpoint = replace(endpoint, identity_files=(str(Path(identity_file).expanduser()),))

@@ -193,7 +193,10 @@ def test_power_mode_that_does_not_change(bench, board):
     board.install("nvpmodel", '#!/bin/sh\n[ "$1" = -q ] && echo 2\nexit 0\n')
     bench.push(chosen_gpu="")
     message = bench.failure(nvpmodel=0)
-    assert message.endswith("could not run: nvpmodel stays in mode 2 instead of 0")
+    assert message.endswith(
+        "could not run: nvpmodel stays in mode 2 instead of 0; if that mode "
+        "wants a reboot, run sudo nvpmodel -m 0 there first"
+    )
 
 
 @pytest.mark.slow

@@ -117,6 +117,13 @@ def test_precision_that_ran(tmp_path: Path, marks, expected):
         ),
         ("**PERF:  1.00 (1.00)\n\n\nQuitting\nApp run failed\n", "it printed nothing"),
         ("\x1b[31mCould not open lib\x1b[0m\n", "Could not open lib"),
+        (
+            "nvbuf_utils: Could not get EGL display connection\n"
+            "WARNING: Deserialize engine failed because file path: /x.engine open error\n"
+            "WARNING: deserialize backend context from engine from file :/x.engine failed\n"
+            "Unable to open the library\nERROR: [TRT]: bad\n",
+            "ERROR: [TRT]: bad",
+        ),
         ("only this\n", "only this"),
         ("", "it printed nothing"),
     ],

@@ -1,6 +1,7 @@
 """known_hosts and ~/.ssh/config as OpenSSH reads them."""
 
 import getpass
+import subprocess
 
 import paramiko
 import pytest
@@ -16,6 +17,15 @@ def keys():
 
 def line(names: str, key: paramiko.PKey, marker: str = "") -> str:
     return f"{marker} {names} {key.get_name()} {key.get_base64()} comment\n".lstrip()
+
+
+def test_a_hashed_name_is_one_in_lower_case(tmp_path, keys):
+    # As `ssh-keygen -H` makes of a file that ssh has written.
+    file = tmp_path / "known_hosts"
+    file.write_text(line("nano.local", keys[0]))
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", file], check=True, capture_output=True)
+    assert "nano" not in file.read_text()
+    known_hosts.verify(known_hosts.read([file]), "Nano.local", 22, keys[0], file)
 
 
 @pytest.mark.parametrize(

@@ -126,13 +126,19 @@ def test_key_with_passphrase_and_no_agent(board):
     assert f"needs its passphrase; run: ssh-add '{locked}'" in message
 
 
-def test_key_with_passphrase_from_the_agent(board, monkeypatch, tmp_path):
+@pytest.mark.parametrize("named_by", ["SSH_AUTH_SOCK", "IdentityAgent"])
+def test_key_with_passphrase_from_the_agent(board, monkeypatch, tmp_path, named_by):
     locked = make_key(board.ssh / "id_locked", "secret")
     (board.folder / "authorized_keys").write_text(locked.with_suffix(".pub").read_text())
     sock = tmp_path / "agent"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
     try:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
+        if named_by == "IdentityAgent":
+            monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+            with (board.ssh / "config").open("a") as config:
+                config.write(f'\nHost *\nIdentityAgent "{sock}"\n')
+        else:
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
         asking = board.folder / "askpass"
         asking.write_text("#!/bin/sh\necho secret\n")
         asking.chmod(0o755)

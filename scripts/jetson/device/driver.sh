@@ -41,7 +41,7 @@ put_power_back() { # reads power.restore, written before anything was changed
     former=$(sed -n 's/^nvpmodel=//p' "$root/power.restore")
     restored=yes
     if [ -e "$root/clocks.restore" ]; then
-        sudo -n jetson_clocks --restore "$root/clocks.restore" </dev/null || restored=no
+        saved_clocks --restore || restored=no
     fi
     if [ -n "$former" ]; then
         # Some modes want a reboot, which nobody is there to allow.
@@ -55,6 +55,10 @@ put_power_back() { # reads power.restore, written before anything was changed
         power=not-restored
         return 1
     fi
+}
+
+saved_clocks() { # --store or --restore; NVIDIA's script splits a path at its blanks
+    (cd "$root" && sudo -n jetson_clocks "$1" clocks.restore) </dev/null
 }
 
 power_mode() { # the last line of nvpmodel -q that is nothing but a number
@@ -80,11 +84,13 @@ set_power() {
         sudo -n nvpmodel -m "$nvpmodel" </dev/null
         if [ "$(power_mode)" != "$nvpmodel" ]; then
             reason="nvpmodel stays in mode $(power_mode) instead of $nvpmodel"
+            reason="$reason; if that mode wants a reboot, run sudo nvpmodel -m $nvpmodel there first"
             return 1
         fi
     fi
     if [ "$clocks" = yes ]; then
-        if ! sudo -n jetson_clocks --store "$root/clocks.restore" </dev/null ||
+        # The script answers 0 where it has not understood an argument, too.
+        if ! saved_clocks --store || ! [ -s "$root/clocks.restore" ] ||
             ! sudo -n jetson_clocks </dev/null; then
             reason='jetson_clocks failed'
             return 1
