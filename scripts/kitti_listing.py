@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from datasets import tables
-from datasets.kitti_folder import remove_orphans
+from datasets.kitti_folder import check_complete, remove_orphans, remove_other_tables
 from datasets.program import reported
 
 COLUMNS = (*tables.MANIFEST, "dataset")
@@ -23,7 +23,10 @@ def listing(manifests: Iterable[str | Path]) -> list[tuple[str, ...]]:
 if __name__ == "__main__":
     with reported(snakemake.log[0]) as job_log:
         output = Path(snakemake.output[0])
-        removed = remove_orphans(output.parent, snakemake.input.manifests)
+        removed = remove_other_tables(output.parent, snakemake.input.manifests)
+        removed += remove_orphans(output.parent, snakemake.input.manifests)
+        for manifest in snakemake.input.manifests:
+            check_complete(output.parent, manifest)
         converted = listing(snakemake.input.manifests)
         images = sum(not row[COLUMNS.index("error")] for row in converted)
         job_log(f"{images} images, {removed} files of no manifest removed")

@@ -194,10 +194,47 @@ def test_odd_and_repeated_names_the_whole_way(script, voc, tmp_path):
     assert {row["dataset"] for row in listed} == {"odd"}
 
 
+def converted(folder, dataset, number):
+    """A manifest of so many images of a dataset, which are there, and empty; its path."""
+    names = [f"{group:08x}-{dataset}-x" for group in range(number)]
+    for place, suffix in (("images", ".jpg"), ("labels", ".txt")):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / place / f"{name}{suffix}").touch()
+    manifest = folder / f"{dataset}.manifest.csv"
+    tables.write(manifest, tables.MANIFEST, [(name, "0" * 64, "0" * 64, "") for name in names])
+    (folder / f"{dataset}.journal.csv").touch()
+    return manifest
+
+
+def test_a_listing_leaves_nothing_of_a_dataset_that_is_no_more(script, tmp_path):
+    folder = tmp_path / "kitti/train"
+    manifests = [converted(folder, name, 3) for name in ("mafa", "mafa2", "fddb")]
+    outputs = {"listing": "kitti/train/listing.csv"}
+    text = script("kitti_listing", outputs, {"manifests": manifests[1:]})
+    assert text == "6 images, 8 files of no manifest removed\n"
+    assert sorted(path.name for path in folder.glob("*.csv")) == [
+        *("fddb.journal.csv", "fddb.manifest.csv", "listing.csv"),
+        *("mafa2.journal.csv", "mafa2.manifest.csv"),
+    ]
+
+
+@pytest.mark.parametrize("absent", ["images/00000001-fddb-x.jpg", "labels/00000001-fddb-x.txt"])
+def test_a_listed_file_that_is_absent_is_one_line(script, tmp_path, absent):
+    folder = tmp_path / "kitti/train"
+    manifest = converted(folder, "fddb", 3)
+    (folder / absent).unlink()
+    with pytest.raises(SystemExit) as caught:
+        script("kitti_listing", {"listing": "kitti/train/listing.csv"}, {"manifests": [manifest]})
+    assert caught.value.code == (
+        f"error: {folder / absent} is absent, 1 of 3 {absent[:6]} that {manifest} lists: delete"
+        " that manifest, so that its dataset is converted again"
+    )
+    assert not (folder / "listing.csv").exists()
+
+
 def test_a_listing_on_a_full_disk_is_the_one_of_before(script, tmp_path, short_files):
-    manifest = tmp_path / "kitti/train/many.manifest.csv"
-    rows = [(f"{number:08x}-many-x", "0" * 64, "0" * 64, "") for number in range(100)]
-    tables.write(manifest, tables.MANIFEST, rows)
+    manifest = converted(tmp_path / "kitti/train", "many", 100)
     outputs, inputs = {"listing": "kitti/train/listing.csv"}, {"manifests": [manifest]}
     script("kitti_listing", outputs, inputs)
     before = (tmp_path / "kitti/train/listing.csv").read_bytes()

@@ -121,7 +121,7 @@ def test_touched_raw_image_converts_and_does_not_train(checkout, snakemake):
     assert "index" in finished_rules(done)
 
 
-def test_removed_dataset_leaves_no_file_behind(checkout, snakemake):
+def test_removed_dataset_leaves_no_file_behind_and_comes_back_whole(checkout, snakemake):
     results = checkout / "results"
     config_file = checkout / "config/config.yaml"
     text = config_file.read_text()
@@ -131,6 +131,13 @@ def test_removed_dataset_leaves_no_file_behind(checkout, snakemake):
     assert left
     assert not [name for name in left if "-fddb-" in name]
     assert not [p.name for p in (results / "kitti/train/labels").iterdir() if "-fddb-" in p.name]
+    config_file.write_text(text)
+    target = "results/tfrecords/train/kitti_trainval-fold-000-of-002-shard-00000-of-00002"
+    done = snakemake(checkout, target, "--cores", "2")
+    assert "kitti" in finished_rules(done)
+    listed = {row["name"] for row in rows(results / "kitti/train/listing.csv") if not row["error"]}
+    assert listed == {path.stem for path in (results / "kitti/train/images").iterdir()}
+    assert [name for name in listed if "-fddb-" in name]
 
 
 def test_another_number_of_shards_leaves_none_of_the_old_ones(checkout, snakemake):
