@@ -1,10 +1,12 @@
 """Pascal VOC: a folder of images and a folder of XML files of the same names.
 
 The raw class of a face is the object's `<name>`. Images are what the images folder holds, so
-that an image without XML is noticed, and so is an XML without image.
+that an image without XML is noticed, and so is an XML without image. Where several images have an
+XML's name, it is of the one that its `<filename>` names.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,16 +30,16 @@ def read(images: Path, annotations: Path, options: Mapping[str, Any]) -> list[An
         raise DatasetError(f"{annotations} is no folder of XML files")
     found = _files(images, IMAGE_SUFFIXES)
     labels = _files(annotations, frozenset((".xml",)))
-    stems = {_stem(path) for path in found}
+    stems = Counter(_stem(path) for path in found)
     wanted = _image_set(options.get("image_set"))
     annotated = [
-        _annotated(path, annotations / labels[_stem(path)])
+        _annotated(path, annotations / labels[_stem(path)], stems[_stem(path)])
         if _stem(path) in labels
         else AnnotatedImage(path, error="no annotation")
         for path in found
         if wanted is None or _stem(path) in wanted
     ]
-    missing = (labels.keys() if wanted is None else wanted) - stems
+    missing = (labels.keys() if wanted is None else wanted) - stems.keys()
     annotated += [AnnotatedImage(stem, error="no image for this annotation") for stem in missing]
     return sorted(annotated, key=lambda image: image.path)
 
@@ -65,13 +67,19 @@ def _image_set(path: Path | None) -> set[str] | None:
     return {line.split()[0] for line in text.splitlines() if line.strip()}
 
 
-def _annotated(path: str, label: Path) -> AnnotatedImage:
+def _annotated(path: str, label: Path, images: int) -> AnnotatedImage:
+    """The image with the faces of its XML; `images` is how many that XML may belong to."""
     try:
         root = ElementTree.fromstring(label.read_bytes())
     except OSError as error:
         return AnnotatedImage(path, error=f"annotation {label.name}: {error.strerror}")
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         return AnnotatedImage(path, error=f"annotation {label.name} is no XML: {error}")
+    named = (root.findtext("filename") or "").strip()
+    if images > 1 and PurePosixPath(named).name != PurePosixPath(path).name:
+        choice = f"names {named!r}" if named else "names none"
+        reason = f"no annotation: of {images} images, {label.name} {choice}"
+        return AnnotatedImage(path, error=reason)
     return AnnotatedImage(path, [_face(element) for element in root.iter("object")])
 
 
