@@ -44,7 +44,7 @@ def decode(data: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int,
             return decoded
     try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = _rgb(image)
     except UnidentifiedImageError as error:
         raise CorruptImageError("image is of no known format") from error
     # Pillow's plugins let struct, value and index errors through on damaged files.
@@ -53,6 +53,14 @@ def decode(data: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int,
     except Image.DecompressionBombError as error:
         raise CorruptImageError(f"image is too big: {error}") from error
     return pixels, (pixels.shape[1], pixels.shape[0])
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """Pixels (h, w, 3) uint8. Grey of 16 bits keeps its high byte, where Pillow would clip it."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = (np.asarray(image) // 256).astype(np.uint8)
+        return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
 
 
 def _decode_jpeg(data: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]] | None:

@@ -73,6 +73,15 @@ def test_other_formats_are_pillows(mode, format_):
     assert np.array_equal(pixels, pillow(buffer.getvalue(), (90, 60)))
 
 
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+def test_grey_of_16_bits_keeps_its_levels(format_):
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    buffer = io.BytesIO()
+    Image.fromarray(levels * 256 + 255 - levels).save(buffer, format_)
+    pixels, _ = decode(buffer.getvalue(), 16, 16)
+    assert np.array_equal(pixels, np.stack([levels] * 3, axis=2))
+
+
 def test_orientation_is_not_applied():
     """Annotations are for the pixels as stored."""
     exif = Image.Exif()
