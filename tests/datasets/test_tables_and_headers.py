@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,10 +106,31 @@ def test_fingerprint_ends_where_links_make_a_circle(voc):
     assert not fingerprint(dataset, "train").startswith("missing")
 
 
-def test_fingerprint_survives_a_broken_link(voc):
+@pytest.mark.parametrize("target", ["nowhere.jpg", "b.jpg"])
+def test_fingerprint_follows_the_other_files_beside_a_broken_link(voc, target):
     dataset = voc({"a.jpg": []})
-    Path(dataset["root"], "images/b.jpg").symlink_to("nowhere.jpg")
-    assert fingerprint(dataset, "train")
+    whole = fingerprint(dataset, "train")
+    link = Path(dataset["root"], "images/b.jpg")
+    link.symlink_to(target)
+    first = fingerprint(dataset, "train")
+    os.utime(link.with_name("a.jpg"), ns=(1, 1))
+    second = fingerprint(dataset, "train")
+    assert len({whole, first, second}) == 3
+    assert not second.startswith("missing")
+
+
+def test_a_walk_goes_on_after_a_folder_that_cannot_be_listed(tmp_path):
+    for name in ("a.jpg", "gone/b.jpg", "there/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    faults = []
+    entries = walk(tmp_path, faults.append)
+    found = [next(entries).name]
+    shutil.rmtree(tmp_path / "gone")
+    assert [*found, *(entry.name for entry in entries)] == ["a.jpg", "c.jpg"]
+    assert [fault.filename for fault in faults] == [str(tmp_path / "gone")]
+    with pytest.raises(FileNotFoundError):
+        list(walk(tmp_path / "gone"))
 
 
 def test_parsing_rules_imports_nothing_heavy(repository):
