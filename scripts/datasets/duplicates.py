@@ -8,6 +8,7 @@ alone is not enough: portraits before a white wall share most of its bits.
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -45,7 +46,9 @@ def thumbnail(path: str | Path) -> np.ndarray | None:
             grey = None
     if grey is None and data:
         flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        # A header that says more pixels than OpenCV takes is an error of its own.
+        with suppress(cv2.error):
+            grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if grey is None:
         return None
     return cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)

@@ -39,6 +39,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return _positive(*image.size)
+    except Image.DecompressionBombError as error:
+        raise ImageHeaderError(f"image is too big: {error}") from error
     # Pillow's plugins let struct, value and index errors through on damaged headers.
     except (OSError, ValueError, IndexError, struct.error, SyntaxError) as error:
         raise ImageHeaderError("image header is damaged or of no known format") from error

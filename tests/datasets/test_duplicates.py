@@ -1,6 +1,8 @@
 """Near-duplicates: found among copies, not among strangers, and without long chains."""
 
 import itertools
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,14 @@ def test_groups_over_datasets(tmp_path, photo, log, threads):
     apart = group_duplicates(indexes, {}, DISTANCE, CORRELATION, log, threads, enabled=False)
     assert [row[:2] for row in apart] == [row[:2] for row in rows]
     assert len({row[2] for row in apart}) == 82
+
+
+def test_an_image_of_more_pixels_than_can_be_decoded_has_no_thumbnail(tmp_path, photo):
+    path = photo(tmp_path / "a.png")
+    data = path.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 100_000, 100_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    assert thumbnail(path) is None
 
 
 def test_a_missing_file_has_no_thumbnail(tmp_path):

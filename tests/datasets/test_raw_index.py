@@ -1,6 +1,7 @@
 """The index of a split: corner rules, class map, reasons, and when a dataset is refused."""
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,11 @@ BAD_IMAGES = {
     "png-zero": (
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0" * 20,
         "image header says 0 x 0 pixels",
+    ),
+    "bmp-too-big": (
+        b"BM" + struct.pack("<IIIIiiHHIIIIII", 54, 0, 54, 40, 60000, 60000, 1, 24, *[0] * 6),
+        "image is too big: Image size (3600000000 pixels) exceeds limit of 178956970 pixels, could"
+        " be decompression bomb DOS attack.",
     ),
 }
 
