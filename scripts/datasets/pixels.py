@@ -7,8 +7,9 @@ both the speed and the likeness.
 
 import io
 import math
+import re
 import struct
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -23,6 +24,9 @@ OPENCV_A = -0.75
 DECODE_MARGIN = 2
 # Warnings of libjpeg that mean lost picture data; it would go on with grey or shifted blocks.
 DAMAGE = ("Corrupt JPEG data", "Premature end", "Unsupported marker", "Inconsistent progression")
+# One that an intact JPEG gets too, when its writer filled up the end of the picture data.
+SURPLUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
+END_OF_IMAGE = b"\xff\xd9"
 COLOURS = ("YCbCr", "Gray", "RGB")
 
 
@@ -76,17 +80,37 @@ def _decode_jpeg(data: bytes, width: int, height: int) -> tuple[np.ndarray, tupl
             and full_height >= 2 * factor * DECODE_MARGIN * height
         ):
             factor *= 2
-        pixels = simplejpeg.decode_jpeg(
+        decoded = partial(
+            simplejpeg.decode_jpeg,
             data,
             "RGB",
             min_height=math.ceil(full_height / factor),
             min_width=math.ceil(full_width / factor),
         )
+        try:
+            pixels = decoded()
+        except ValueError as error:
+            if not _is_filled_up(data, str(error)):
+                raise
+            pixels = decoded(strict=False)
     except ValueError as error:
         if str(error).startswith(DAMAGE):
             raise CorruptImageError(f"image is damaged: {error}") from error
         return None
     return pixels, (full_width, full_height)
+
+
+def _is_filled_up(data: bytes, warning: str) -> bool:
+    """Whether libjpeg's warning is only of filling bytes between the picture data and its end.
+
+    Many a damaged file gets the same warning, when the decoder comes out of step and is done too
+    early; what it leaves over is picture data then, and no row of 00 and FF.
+    """
+    surplus = SURPLUS.match(warning)
+    if not surplus:
+        return False
+    end = data.rfind(END_OF_IMAGE)
+    return not data[max(0, end - int(surplus[1])) : end].strip(b"\x00\xff")
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from datasets.pixels import CorruptImageError, decode, encode, resize, shrinking_filter
 from PIL import Image
 
@@ -116,6 +117,22 @@ def damaged():
 def test_a_damaged_body_is_an_error_with_a_reason(kind):
     with pytest.raises(CorruptImageError, match=r"^image is (damaged: .|of no known format)"):
         decode(damaged()[kind], 64, 48)
+
+
+@pytest.mark.parametrize("filling", [bytes(16), bytes(500), b"\xff\0" * 16], ids=len)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_filling_after_the_picture_data_is_no_damage(filling, options):
+    whole = jpeg((1200, 800), **options)
+    filled = whole[:-2] + filling + whole[-2:]
+    with pytest.raises(ValueError, match="extraneous bytes before marker 0xd9"):
+        simplejpeg.decode_jpeg(filled)
+    assert np.array_equal(decode(filled, 480, 272)[0], decode(whole, 480, 272)[0])
+
+
+def test_picture_data_left_over_at_the_end_is_damage():
+    whole = jpeg((320, 240))
+    with pytest.raises(CorruptImageError, match=r"\d extraneous bytes before marker 0xd9"):
+        decode(whole[:-2] + whole[-22:], 320, 240)
 
 
 def test_encode_has_half_colour_resolution():
