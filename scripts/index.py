@@ -34,7 +34,8 @@ def index(
     """The rows of the index (`tables.INDEX`) of a split, in the order of its annotations.
 
     Raises DatasetError when the dataset is missing, empty or not of its layout, when more than
-    `max_bad_fraction` of its images are corrupt, missing or malformed, and when no face is left.
+    `max_bad_fraction` of the images that a face needs are corrupt, missing or malformed, and when
+    no face is left.
     """
     check_class_map(name, dataset["class_map"], classes)
     annotated = read_split(name, dataset, split)
@@ -43,20 +44,23 @@ def index(
     min_aspect = options_of(dataset, split)["min_aspect"]
     prefix = dataset["splits"][split]["images"]
     rows: list[tuple[object, ...]] = []
-    bad: list[str] = []
+    bad: list[tuple[AnnotatedImage, str]] = []
+    # An image that no face needs is not opened, and may be absent.
+    looked_at = 0
     for image, size in zip(annotated, sizes, strict=True):
         path = tables.escape(posixpath.normpath(posixpath.join(prefix, image.path)))
         new, faults = _rows(path, image, size, dataset["class_map"], min_aspect)
         rows += new
-        bad += [f"{path}: {fault}" for fault in faults[:1]]
+        looked_at += size is not None or bool(faults)
+        bad += [(image, f"{path}: {fault}") for fault in faults[:1]]
         for fault in faults:
             log.to_file(f"bad: {name}: {path}: {fault}")
-    _summarise(name, split, rows, len(annotated), bad, log)
-    if len(bad) > max_bad_fraction * len(annotated):
+    _summarise(name, split, rows, len(annotated), len(bad), log)
+    if len(bad) > max_bad_fraction * looked_at:
         raise DatasetError(
-            f"dataset {name}, {split}: {len(bad)} of {len(annotated)} images are corrupt, missing"
-            f" or malformed, more than max_bad_fraction {max_bad_fraction:g}; first: {bad[0]}"
-            f"{_hint(name, dataset, split, annotated) if len(bad) == len(annotated) else ''}"
+            f"dataset {name}, {split}: {len(bad)} of {looked_at} images are corrupt, missing"
+            f" or malformed, more than max_bad_fraction {max_bad_fraction:g}; first: {bad[0][1]}"
+            f"{_hint(name, dataset, split, bad[0][0]) if len(bad) == looked_at else ''}"
         )
     if not any(row[3] and not row[-1] for row in rows):
         reason, count = Counter(str(row[-1]) for row in rows).most_common(1)[0]
@@ -77,12 +81,10 @@ def check_class_map(name: str, class_map: Mapping[str, str | None], classes: Seq
             )
 
 
-def _hint(
-    name: str, dataset: Mapping[str, Any], split: str, annotated: Sequence[AnnotatedImage]
-) -> str:
-    """For the message, when no image is right: in which folder below the first one is."""
+def _hint(name: str, dataset: Mapping[str, Any], split: str, image: AnnotatedImage) -> str:
+    """For the message, when no image is right: in which folder below `image` is."""
     images, _ = split_paths(dataset, split)
-    found = folder_with(images, annotated[0].path)
+    found = folder_with(images, image.path)
     if found is None:
         return ""
     folder = posixpath.normpath(f"{dataset['splits'][split]['images']}/{found.relative_to(images)}")
@@ -158,12 +160,12 @@ def _summarise(
     split: str,
     rows: Sequence[tuple[object, ...]],
     images: int,
-    bad: Sequence[str],
+    bad: int,
     log: Log,
 ) -> None:
     kept = Counter(str(row[3]) for row in rows if row[3] and not row[-1])
     faces = ", ".join(f"{count} {target}" for target, count in sorted(kept.items())) or "no face"
-    log(f"{name}, {split}: {images} images, {faces}; {len(bad)} bad images")
+    log(f"{name}, {split}: {images} images, {faces}; {bad} bad images")
     for reason, count in Counter(str(row[-1]) for row in rows if row[-1]).most_common(20):
         log.to_file(f"dropped: {name}: {count} x {reason}")
 

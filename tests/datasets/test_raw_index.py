@@ -151,6 +151,24 @@ def test_too_many_bad_images_stop_the_run(voc, log):
     )
 
 
+def test_images_that_no_face_needs_do_not_hide_missing_ones(widerface, log):
+    taken = {name: [[1, 2, 3, 4, 0]] for name in "abc"}
+    others = {f"{number}": [[1, 2, 3, 4, 0]] for number in range(90)}
+    dataset = widerface({"0--Parade": others, "9--Press_Conference": taken})
+    images = Path(dataset["root"], "images/9--Press_Conference")
+    (images / "b.jpg").unlink()
+    with pytest.raises(DatasetError) as caught:
+        indexed(dataset, log, "wider", 0.02)
+    assert str(caught.value) == (
+        "dataset wider, train: 1 of 3 images are corrupt, missing or malformed, more than"
+        " max_bad_fraction 0.02; first: images/9--Press_Conference/b.jpg: image is missing"
+    )
+    (images.parent / "again").mkdir()
+    images.rename(images.parent / "again" / images.name)
+    with pytest.raises(DatasetError, match=r"wider\.splits\.train\.images: images/again$"):
+        indexed(dataset, log, "wider", 0.02)
+
+
 def test_class_rules_are_not_bad_images(voc, log):
     faces = {f"{n}.jpg": [("poor", 1, 1, 9, 9), ("mask", 5, 5, 5, 5)] for n in range(9)}
     rows = indexed(voc({**faces, "z.jpg": [("mask", 1, 1, 9, 9)]}), log, max_bad_fraction=0.0)
