@@ -41,8 +41,12 @@ if not os.access(os.getcwd(), os.W_OK) and "--lint" not in sys.argv:
         f" your own with `--snakefile {BASE / 'Snakefile'}`"
     )
 
+for key in ("results_dir", "data_root"):
+    config[key] = os.path.expanduser(config[key])
 for dataset in config["datasets"].values():
-    dataset["root"] = str(Path(config["data_root"], dataset["root"]).expanduser())
+    dataset["root"] = str(
+        Path(config["data_root"], os.path.expanduser(dataset["root"]))
+    )
 
 # Snakemake gives a job no more threads than --cores allows.
 ALL_CORES = os.cpu_count() or 1

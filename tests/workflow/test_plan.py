@@ -129,6 +129,31 @@ def test_a_results_folder_may_be_called_like_a_fold(fresh_checkout, snakemake):
     assert " -o run-fold-2/tfrecords/train/kitti_trainval " in done.stdout + done.stderr
 
 
+def test_a_tilde_is_the_home_folder(fresh_checkout, snakemake, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "raw").symlink_to(fresh_checkout / "raw")
+    (tmp_path / "masks").symlink_to(fresh_checkout / "raw/medical-masks")
+    done = snakemake(
+        fresh_checkout,
+        *("-n", "-p", f"{tmp_path}/results/kitti/train/kaggle.manifest.csv"),
+        config={
+            "results_dir": "~/results",
+            "data_root": "~/raw",
+            "datasets": {"kaggle": {"root": "~/masks"}},
+        },
+    )
+    assert f"output: {tmp_path}/results/index/train/kaggle.csv\n" in done.stdout
+    assert "~" not in done.stdout
+    done = snakemake(
+        fresh_checkout,
+        "-n",
+        config={"data_root": "~/gone", "datasets": {"kaggle": {"root": "~/none"}}},
+        check=False,
+    )
+    assert f"datasets.kaggle.root is {tmp_path}/none, which does not exist" in done.stderr
+    assert f"datasets.fddb.root is {tmp_path}/gone/fddb, which does not exist" in done.stderr
+
+
 def test_late_file_alone_is_stale_too(finished_checkout, plan):
     jobs = plan(finished_checkout, "export", config={"train": {"epochs": 3}})
     assert rules_of(jobs) >= {"train", "export_model"}
