@@ -26,6 +26,13 @@ PER_CLASS_KEYS = (
     ("retrain", "cov_radius"),
     ("evaluate", "dbscan_eps"),
 )
+# Options of a dataset, or of its splits, that only one layout reads.
+OPTIONS_OF_LAYOUTS = {
+    "events": "widerface",
+    "max_faces": "widerface",
+    "max_occlusion": "widerface",
+    "image_set": "voc",
+}
 
 
 class ConfigError(ValueError):
@@ -186,7 +193,13 @@ def _fill_defaults(schema: dict[str, Any], root: dict[str, Any], instance: dict[
 def _check_relations(config: dict[str, Any]) -> None:
     classes = config["classes"]
     for name, dataset in config["datasets"].items():
+        _check_layout(name, dataset)
         for raw, mapped in dataset["class_map"].items():
+            if not isinstance(raw, str):
+                raise ConfigError(
+                    f"datasets.{name}.class_map: YAML reads the raw class {raw!r} as no text; put "
+                    "it in quotes"
+                )
             if mapped is not None and mapped not in classes:
                 raise ConfigError(
                     f"datasets.{name}.class_map.{raw}: {mapped!r} is not one of classes {classes}"
@@ -207,6 +220,18 @@ def _check_relations(config: dict[str, Any]) -> None:
             "train.distill: there is no model to learn from yet; set retrain.distill instead"
         )
     _check_pruning(config)
+
+
+def _check_layout(name: str, dataset: dict[str, Any]) -> None:
+    sections = {f"datasets.{name}": dataset}
+    sections |= {f"datasets.{name}.splits.{key}": split for key, split in dataset["splits"].items()}
+    for section, settings in sections.items():
+        for option, layout in OPTIONS_OF_LAYOUTS.items():
+            if option in settings and dataset["layout"] != layout:
+                raise ConfigError(
+                    f"{section}.{option}: only layout {layout} reads it, and "
+                    f"datasets.{name}.layout is {dataset['layout']}; take it out"
+                )
 
 
 def _check_training(section: str, training: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ XML's name, it is of the one that its `<filename>` names.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -31,7 +31,7 @@ def read(images: Path, annotations: Path, options: Mapping[str, Any]) -> list[An
     found = _files(images, IMAGE_SUFFIXES)
     labels = _files(annotations, frozenset((".xml",)))
     stems = Counter(_stem(path) for path in found)
-    wanted = _image_set(options.get("image_set"))
+    wanted = _image_set(options.get("image_set"), stems.keys() | labels.keys())
     annotated = [
         _annotated(path, annotations / labels[_stem(path)], stems[_stem(path)])
         if _stem(path) in labels
@@ -57,14 +57,23 @@ def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, str]:
     return {path: path for path in sorted(chosen)}
 
 
-def _image_set(path: Path | None) -> set[str] | None:
+def _image_set(path: Path | None, known: Set[str]) -> set[str] | None:
+    """The names in an image set; of a line that is no known name, what is before the first blank.
+
+    VOC's sets of a class have a flag after each name, -1, 0 or 1.
+    """
     if path is None:
         return None
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise DatasetError(f"image_set {path}: {error.strerror}") from error
-    return {line.split()[0] for line in text.splitlines() if line.strip()}
+    names = set()
+    for line in text.splitlines():
+        if line.strip():
+            candidates = (line, line.strip(), line.rsplit(maxsplit=1)[0], line.split()[0])
+            names.add(next(filter(known.__contains__, candidates), candidates[-1]))
+    return names
 
 
 def _annotated(path: str, label: Path, images: int) -> AnnotatedImage:

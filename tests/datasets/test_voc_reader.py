@@ -76,3 +76,16 @@ def test_voc_image_set_limits_the_images(voc):
     dataset["splits"]["train"]["image_set"] = "no.txt"
     with pytest.raises(DatasetError, match=r"image_set .*no.txt: No such file"):
         read_split("kaggle", dataset, "train")
+
+
+def test_voc_image_set_may_name_images_with_blanks(voc):
+    names = ("photo (1)", "photo (2)", "photo", "photo 1", " two  blanks ")
+    dataset = voc({f"{name}.jpg": [] for name in names})
+    lines = ("photo (1)", "photo (2)  -1", "photo 1", " two  blanks ", "no such")
+    Path(dataset["root"], "train.txt").write_text("\n".join(lines))
+    dataset["splits"]["train"]["image_set"] = "train.txt"
+    images = {image.path: image.error for image in read_split("kaggle", dataset, "train")}
+    assert images == {
+        **{f"{name}.jpg": "" for name in names if name != "photo"},
+        "no": "no image for this annotation",
+    }

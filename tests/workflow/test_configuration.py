@@ -4,7 +4,15 @@ from copy import deepcopy
 
 import pytest
 import yaml
-from configuration import ConfigError, check_config, merged, per_class, pruning_branches
+from configuration import (
+    OPTIONS_OF_LAYOUTS,
+    ConfigError,
+    check_config,
+    merged,
+    per_class,
+    pruning_branches,
+)
+from datasets.layouts import LAYOUTS
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +96,23 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("toolkit", "tlt9", "toolkit: 'tlt9' is not one of"),
         ("classes", ["mask", "mask"], "classes"),
         ("datasets.kaggle.class_map.mask", "masked", "datasets.kaggle.class_map.mask: 'masked'"),
+        (
+            "datasets.kaggle.class_map",
+            {1: "mask"},
+            "datasets.kaggle.class_map: YAML reads the raw class 1 as no text; put it in quotes",
+        ),
+        ("datasets.kaggle.class_map", {False: None}, "the raw class False as no text; put it"),
+        (
+            "datasets.kaggle.events",
+            ["0--Parade"],
+            "datasets.kaggle.events: only layout widerface reads it, and datasets.kaggle.layout is"
+            " voc; take it out",
+        ),
+        (
+            "datasets.mafa.splits.val.image_set",
+            "val.txt",
+            "datasets.mafa.splits.val.image_set: only layout voc reads it",
+        ),
         ("datasets.kaggle.layout", "coco", "datasets.kaggle.layout: 'coco' is not one of"),
         ("train.class_weight", {"mask": 1}, "train.class_weight: has ['mask'], needs one number"),
         ("train.class_weight", "heavy", "train.class_weight"),
@@ -127,6 +152,15 @@ def test_bad_value_is_one_line_with_the_key(config, schema, key, value, expected
         check_config(config, schema)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_option_of_one_layout_alone_is_refused_in_the_others():
+    assert {
+        option: name
+        for name, layout in LAYOUTS.items()
+        for option in layout.options
+        if option != "min_aspect"
+    } == OPTIONS_OF_LAYOUTS
 
 
 def test_a_key_of_a_section_in_one_word_is_told_how_it_is_written(config, schema):
