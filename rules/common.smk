@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 BASE = Path(workflow.basedir)
-sys.path.insert(0, str(BASE / "scripts"))
+SCRIPTS = str(BASE / "scripts")
+sys.path.insert(0, SCRIPTS)
 
 from code_digest import code_digest
 from configuration import ConfigError, check_config, merged, per_class, pruning_branches
@@ -48,6 +49,13 @@ for dataset in config["datasets"].values():
         Path(config["data_root"], os.path.expanduser(dataset["root"]))
     )
 
+# Jobs run this project's modules with whatever Python they have, which need not know the project. What
+# the user had stays behind it, and OUTER_PYTHONPATH gives it back to NVIDIA's programs. The shell sets
+# it because Snakemake removes it from the environment under `--sdm conda`.
+shell.prefix(
+    'export OUTER_PYTHONPATH="${{PYTHONPATH-}}";'
+    ' export PYTHONPATH={SCRIPTS:q}"${{PYTHONPATH:+:$PYTHONPATH}}"; '
+)
 # Snakemake gives a job no more threads than --cores allows.
 ALL_CORES = os.cpu_count() or 1
 # A logger plugin (--logger) draws on the terminal itself: jobs then write lines instead of bars.

@@ -105,7 +105,7 @@ rule calibration_tensorfile:
         batches=config["export"]["calibration"]["batches"],
         code=code_digest("detectnet_v2.tensorfile"),
     shell:
-        "python -m detectnet_v2.tee {log:q} detectnet_v2 calibration_tensorfile"
+        "python -m detectnet_v2.tee {log:q} python -m detectnet_v2 calibration_tensorfile"
         " -e {input.spec:q} -o {output:q} -m {params.batches}"
 
 
@@ -135,7 +135,7 @@ rule calibrate:
         code=code_digest("detectnet_v2.calibrate"),
     shell:
         "python -m detectnet_v2.tee {log:q}"
-        " detectnet_v2 calibrate -m {input.onnx:q} --cal_data_file {input.images:q}"
+        " python -m detectnet_v2 calibrate -m {input.onnx:q} --cal_data_file {input.images:q}"
         " --batches {params.settings[batches]} --batch_size {params.settings[batch_size]}"
         " --calibration_method {params.settings[method]} --results_dir {params.folder:q}"
         " -o {params.folder:q}/'calibration.trt{{version}}.bin' --trt_version {params.versions}"

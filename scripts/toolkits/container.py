@@ -10,6 +10,8 @@ from toolkits.table import Toolkit
 
 # Horovod and TensorFlow share memory between processes; NVIDIA's own launcher asks for the same.
 RESOURCES = ("--shm-size", "16g", "--ulimit", "memlock=-1", "--ulimit", "stack=67108864")
+# NVIDIA's programs must not find this project's modules, which rules/common.smk puts before theirs.
+OUTER = 'env PYTHONPATH="${OUTER_PYTHONPATH-}" '
 
 
 def prefix(
@@ -29,11 +31,12 @@ def prefix(
     key = toolkit.key if toolkit.tasks[task].takes_key else "none"
     if runner == "apptainer":
         # Snakemake has entered the container already, where there is no module of this project.
-        return "".join(f"{shlex.quote(word)} " for word in with_key((), key, key_variable))
+        return OUTER + "".join(f"{shlex.quote(word)} " for word in with_key((), key, key_variable))
     words = ["python", "-m", "toolkits", "--key", key, "--key-variable", key_variable]
     if runner == "docker":
         words += ["--image", str(toolkit.image), "--bind", str(results)]
-    return " ".join([*map(shlex.quote, words), "-- "])
+        return " ".join([*map(shlex.quote, words), "-- "])
+    return " ".join([*map(shlex.quote, words), "--", OUTER])
 
 
 def image_of(toolkit: Toolkit, runner: str) -> str | None:

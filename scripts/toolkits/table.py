@@ -69,7 +69,7 @@ class Toolkit:
 
 
 def _native(module: str, **more: str) -> Task:
-    return Task(f"detectnet_v2 {module}", modules=(f"detectnet_v2.{module}",), **more)
+    return Task(f"python -m detectnet_v2 {module}", modules=(f"detectnet_v2.{module}",), **more)
 
 
 def _tao(task: str, **more: str | bool) -> Task:

@@ -24,8 +24,10 @@ def test_native_runs_as_it_is():
 
 
 def test_apptainer_leaves_the_container_to_snakemake():
-    assert told("tlt2", "train", "apptainer") == 'sh -c \'exec "$@" -k "$ETLT_KEY"\' sh '
-    assert told("tlt2", "dataset_convert", "apptainer") == ""
+    outer = 'env PYTHONPATH="${OUTER_PYTHONPATH-}" '
+    start = told("tlt2", "train", "apptainer")
+    assert start == outer + 'sh -c \'exec "$@" -k "$ETLT_KEY"\' sh '
+    assert told("tlt2", "dataset_convert", "apptainer") == outer
 
 
 def test_key_is_taken_from_the_environment_where_the_program_runs(tmp_path):

@@ -40,9 +40,9 @@ def copy_sources(repository: Path, folder: Path) -> Path:
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """The environment in which a checkout runs its own scripts and this interpreter's programs."""
+    """The environment in which a checkout runs this interpreter's programs."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(folder / "scripts")}
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PATH": path}
 
 
 def run_snakemake(

@@ -119,7 +119,6 @@ def bench_of():
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {
             "PATH": path,
-            "PYTHONPATH": str(folder / "project/scripts"),
             "OMP_NUM_THREADS": "1",
         }
         return Bench(folder / "project", environment, bin_folder, images)

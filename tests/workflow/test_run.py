@@ -164,8 +164,10 @@ def test_selection_of_more_than_a_megabyte_is_compared_by_content(crowded_checko
 def test_export_after_a_failed_training_trains_first(checkout, plan, tmp_path, environment):
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "detectnet_v2").write_text("#!/bin/sh\nexit 1\n")
-    (programs / "detectnet_v2").chmod(0o755)
+    (programs / "python").write_text(
+        f'#!/bin/sh\n[ "$2" != detectnet_v2.tee ] || exit 1\nexec {sys.executable} "$@"\n'
+    )
+    (programs / "python").chmod(0o755)
     failing = environment(checkout)
     failing["PATH"] = f"{programs}:{failing['PATH']}"
     overlay = checkout / "overlay.yaml"
@@ -180,6 +182,7 @@ def test_export_after_a_failed_training_trains_first(checkout, plan, tmp_path, e
         check=False,
     )
     assert done.returncode
+    assert "Error in rule train:" in done.stderr
     jobs = plan(checkout, "export", config={"train": {"epochs": 3}})
     assert ("train", "") in jobs
     assert ("export_model", "chosen") in jobs
