@@ -8,20 +8,20 @@ import ast
 import hashlib
 import json
 import os
-import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent
 # Parsing costs half a second in every plan: its results lie beside Python's compiled modules.
-_CACHE_FILE = SCRIPTS / "__pycache__" / f"code_digest.{sys.implementation.cache_tag}.json"
+_CACHE_FILE = SCRIPTS / "__pycache__" / "code_digest.json"
 
 
 def code_digest(*modules: str) -> str:
     """SHA-256, 16 hex digits, of the named modules and of what they import from scripts/.
 
-    Comments and formatting do not count: the syntax tree is digested, docstrings included.
+    Comments and formatting do not count: the syntax tree is digested, docstrings included. Every
+    Python that the project supports gives the same.
     Raises FileNotFoundError for a module that is not in scripts/.
     """
     seen: set[Path] = set()
@@ -88,7 +88,25 @@ def _parse(path: Path, source: bytes) -> tuple[str, list[str]]:
                 base = ".".join([*levels, *([node.module] if node.module else [])])
             names.append(base)
             names += [f"{base}.{alias.name}" for alias in node.names]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names
+    return hashlib.sha256(_text(tree).encode()).hexdigest(), names
+
+
+def _text(node: object) -> str:
+    """A syntax tree as text; without empty fields, which not every version of Python has."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_text, node))}]"
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12.1 ends some f-strings with an empty text.
+        node = [part for part in node.values if getattr(part, "value", None) != ""]
+        return f"JoinedStr({_text(node)})"
+    if not isinstance(node, ast.AST):
+        return ascii(node)
+    fields = [
+        f"{name}={_text(value)}"
+        for name, value in ast.iter_fields(node)
+        if value is not None and value != []
+    ]
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 @cache
