@@ -10,6 +10,12 @@ from toolkits.table import Toolkit
 
 # Horovod and TensorFlow share memory between processes; NVIDIA's own launcher asks for the same.
 RESOURCES = ("--shm-size", "16g", "--ulimit", "memlock=-1", "--ulimit", "stack=67108864")
+# Folders whose content a container has itself: no mount may cover one, nor what lies in `INNER`.
+SYSTEM = ("/", "/dev", "/opt", "/run", "/usr", "/usr/local", "/var")
+INNER = (
+    *("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys"),
+    *("/usr/bin", "/usr/lib", "/usr/lib64", "/usr/sbin", "/usr/local/bin", "/usr/local/lib"),
+)
 # NVIDIA's programs must not find this project's modules, which rules/common.smk puts before theirs.
 OUTER = 'env PYTHONPATH="${OUTER_PYTHONPATH-}" '
 
@@ -83,15 +89,20 @@ def docker_run(
         binds: further folders that the program reads or writes.
 
     Raises:
-        ToolkitError: a folder whose name Docker cannot mount.
+        ToolkitError: a folder that Docker cannot mount, or must not.
     """
     command = ["docker", "run", "--rm", "--init", "--name", name]
     command += ["--gpus", gpus(environment.get("CUDA_VISIBLE_DEVICES"))]
     command += ["--user", f"{os.getuid()}:{os.getgid()}", *RESOURCES]
     for folder in mounts(Path.cwd(), binds):
+        if folder.is_dir() and _is_systems(folder):
+            raise ToolkitError(
+                f"{folder}: mounted there, it would cover the container's own; remove the link "
+                "that leads to it from the project and the results, or move them out of it"
+            )
         if ":" in str(folder):
             raise ToolkitError(
-                f"{folder}: Docker cannot mount a folder with a colon in its name; move the project"
+                f"{folder}: Docker cannot mount a path with a colon in it; move the project"
             )
         command += ["--volume", f"{folder}:{folder}"]
     command += ["--workdir", str(Path.cwd()), "--env", "HOME=/tmp", "--env", "DATA_BASE_PATH"]
@@ -100,8 +111,12 @@ def docker_run(
     return [*command, image, *with_key(words, key, key_variable)]
 
 
+def _is_systems(folder: Path) -> bool:
+    return str(folder) in SYSTEM or any(folder.is_relative_to(system) for system in INNER)
+
+
 def mounts(project: Path, binds: Iterable[str | Path]) -> list[Path]:
-    """The folders to mount, each at its own path: the project, the binds, and where links lead.
+    """What to mount, each at its own path: the project, the binds, and where links lead.
 
     A link inside the project, such as results -> /scratch/results, must find its target in the
     container as well; so must a link among a bind's own entries. A folder below another one is
@@ -113,9 +128,10 @@ def mounts(project: Path, binds: Iterable[str | Path]) -> list[Path]:
         found += [path.absolute(), path.resolve()]
         if path.is_dir():
             found += [entry.resolve() for entry in path.iterdir() if entry.is_symlink()]
-    found = [path if path.is_dir() else path.parent for path in found if path.exists()]
     kept: list[Path] = []
-    for path in sorted(set(found), key=lambda path: (len(path.parts), path)):
+    for path in sorted(
+        {path for path in found if path.exists()}, key=lambda path: (len(path.parts), path)
+    ):
         if not any(path.is_relative_to(above) for above in kept):
             kept.append(path)
     return kept

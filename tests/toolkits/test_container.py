@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from toolkits.__main__ import copy_without, main
@@ -63,6 +64,36 @@ def test_results_elsewhere_and_links_are_mounted(tmp_path):
 def test_folders_below_the_project_need_no_mount(tmp_path):
     (tmp_path / "results").mkdir()
     assert mounts(tmp_path, ["results", "none/yet", tmp_path]) == [tmp_path]
+
+
+def test_of_a_linked_file_only_the_file_is_mounted(tmp_path):
+    project, scratch = tmp_path / "project", tmp_path / "scratch"
+    for folder in (project, scratch):
+        folder.mkdir()
+    (scratch / "clip.mp4").touch()
+    (scratch / "other").touch()
+    (project / "clip.mp4").symlink_to(scratch / "clip.mp4")
+    (project / "hosts").symlink_to("/etc/hosts")
+    assert mounts(project, [project]) == [Path("/etc/hosts"), project, scratch / "clip.mp4"]
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/usr", "/opt", "/bin", "/lib", "/usr/local/bin"])
+def test_the_containers_own_folders_are_not_covered(tmp_path, monkeypatch, folder):
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    told = rf"^{Path(folder).resolve()}: .* cover the container's own; remove the link"
+    with pytest.raises(ToolkitError, match=told):
+        docker_run("i", ["x"], name="n", environment={}, key="none", key_variable="K", binds=["."])
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", "/usr/share"])
+def test_folders_beside_them_are_mounted(tmp_path, monkeypatch, folder):
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    command = docker_run(
+        "i", ["x"], name="n", environment={}, key="none", key_variable="K", binds=["."]
+    )
+    assert f"{folder}:{folder}" in command
 
 
 def test_folder_with_a_colon_is_refused(tmp_path, monkeypatch):
