@@ -1,10 +1,13 @@
 """Settings, paths and functions that the rules share."""
 
+import hashlib
+import json
 import os
 import re
 import shlex
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 

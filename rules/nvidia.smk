@@ -1,6 +1,8 @@
 # What NVIDIA's toolkits need besides: a look at the machine first, and their printed figures read.
 
 
+# A program and not a script, whose text Snakemake compares: another comment there is no reason to throw
+# checkpoints away.
 rule start_training:
     input:
         spec="<results>/unpruned/train_spec.txt",
@@ -16,9 +18,8 @@ rule start_training:
         "../envs/workflow.yaml"
     params:
         toolkit=TOOLKIT.image,
-        code=code_digest("start_training"),
-    script:
-        "../scripts/start_training.py"
+    shell:
+        "python -m start_training {params.toolkit:q} {output:q} > {log:q} 2>&1"
 
 
 use rule start_training as start_retraining with:

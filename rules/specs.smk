@@ -111,3 +111,18 @@ def pretrained_file():
     if source["source"] == "none":
         return []
     return [f"<results>/pretrained/weights{pretrained_suffix(source)}"]
+
+
+def pretrained_content():
+    """Digest of a file of first weights, so that another one in its place is noticed.
+
+    Where it is gone, its copy among the results tells what it was.
+    """
+    source = TRAIN["pretrained"]
+    if source["source"] != "file":
+        return None
+    copies = [] if needs_codec(source) else pretrained_file()
+    for path in (source["path"], *map(in_results, copies)):
+        with suppress(OSError), Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return None

@@ -1,6 +1,8 @@
+# A program and not a script, whose text Snakemake compares: another comment there would fetch the same
+# weights and train again. The codec, likewise, does not change what it decrypts.
 rule pretrained:
     input:
-        codec=(
+        codec=ancient(
             ["<results>/codec/environment.json"]
             if needs_codec(TRAIN["pretrained"])
             else []
@@ -13,9 +15,11 @@ rule pretrained:
     conda:
         "../envs/workflow.yaml"
     params:
-        source=TRAIN["pretrained"],
-    script:
-        "../scripts/pretrained.py"
+        source=json.dumps(TRAIN["pretrained"]),
+        content=pretrained_content(),
+    shell:
+        "python -m detectnet_v2.tee {log:q} python -m pretrained {params.source:q} {output:q}"
+        " {input.codec:q}"
 
 
 rule train_spec:

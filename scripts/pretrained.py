@@ -1,7 +1,13 @@
-"""Fetches the backbone's first weights: from a file, a URL or NGC, resumably and checked."""
+"""Fetches the backbone's first weights: from a file, a URL or NGC, resumably and checked.
+
+    python -m pretrained SOURCE OUTPUT [CODEC]
+
+SOURCE is the section `train.pretrained` as JSON, CODEC the environment.json of NVIDIA's codec.
+"""
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -10,6 +16,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +196,11 @@ def fetch(source: dict[str, Any], output: Path, codec: Path | None = None) -> No
     path = Path(source["path"]).expanduser()
     if not path.is_file():
         raise ValueError(f"train.pretrained.path: {path} is no file")
+    digest = source.get("sha256")
+    if digest is not None and (found := sha256(path)) != digest:
+        raise ValueError(
+            f"train.pretrained.sha256: {path} has {found}, not {digest}; is it the right file?"
+        )
     if codec is not None:
         try:
             decrypt_model(path, output, codec)
@@ -203,17 +215,17 @@ def fetch(source: dict[str, Any], output: Path, codec: Path | None = None) -> No
         part.unlink(missing_ok=True)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit status."""
+    source, output, *codec = arguments
     try:
-        environments = snakemake.input.get("codec") or [None]
-        fetch(
-            snakemake.params.source,
-            Path(snakemake.output[0]),
-            *(Path(path) for path in environments if path),
-        )
+        fetch(json.loads(source), Path(output), *map(Path, codec))
     except (ValueError, OSError) as problem:
-        told = describe(problem) if isinstance(problem, OSError) else str(problem)
-        Path(snakemake.log[0]).write_text(f"{told}\n", encoding="utf-8")
-        sys.exit(told)
-    found = sha256(Path(snakemake.output[0]))
-    Path(snakemake.log[0]).write_text(f"sha256 {found}\n", encoding="utf-8")
+        print(describe(problem) if isinstance(problem, OSError) else problem, file=sys.stderr)
+        return 1
+    print(f"sha256 {sha256(Path(output))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

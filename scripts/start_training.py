@@ -1,16 +1,15 @@
 """Clears what a training with other settings left, so that NVIDIA's toolkits cannot resume from it.
 
+    python -m start_training IMAGE OUTPUT
+
 They go on from the newest checkpoint in the results folder, whatever spec and data it came from.
 This runs when spec, data or first weights change, and not when an interrupted training goes on.
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from snakemake.iocontainers import snakemake
 
 LEFT_OVERS = ("*.ckzip", "*.tlt", "*.hdf5", "*.tlt.lock", "status.json", "*.csv", "checkpoint")
 LEFT_FOLDERS = ("weights", "events", "checkpoints", "graph")
@@ -32,9 +31,6 @@ def start_training(folder: Path, toolkit: str, output: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    gone = start_training(
-        Path(snakemake.output[0]).parent, snakemake.params.toolkit, Path(snakemake.output[0])
-    )
-    Path(snakemake.log[0]).write_text(
-        f"removed: {', '.join(gone) or 'nothing'}\n", encoding="utf-8"
-    )
+    image, mark = sys.argv[1:]
+    gone = start_training(Path(mark).parent, image, Path(mark))
+    print(f"removed: {', '.join(gone) or 'nothing'}")

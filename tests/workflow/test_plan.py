@@ -1,6 +1,8 @@
 """What runs after which change, asked of Snakemake itself."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -121,6 +123,30 @@ def test_edited_comment_is_no_reason(checkout, plan):
     with (checkout / "scripts/detectnet_v2/cost.py").open("a") as file:
         file.write("# The same as before.\n")
     assert plan(checkout, ALL) == set()
+
+
+def test_only_other_first_weights_are_a_reason_to_train_again(checkout, snakemake, plan):
+    model = "results/unpruned/weights/model.hdf5"
+    weights = checkout / "own.hdf5"
+    shutil.copy(checkout / model, weights)
+    change = {"train": {"epochs": 1, "pretrained": {"source": "file", "path": str(weights)}}}
+    snakemake(checkout, model, "--cores", "2", config=change)
+    assert plan(checkout, model, config=change) == set()
+    for text in ("# The same as before.\n", "\n\nEDITED = True\n"):
+        for name in ("kitti_listing", "pretrained"):
+            with (checkout / f"scripts/{name}.py").open("a") as file:
+                file.write(text)
+        assert rules_of(plan(checkout, model, config=change)) == {"kitti_listing"}
+    snakemake(checkout, "results/kitti/train/listing.csv", "--cores", "2", config=change)
+    snakemake(checkout, "results/kitti/val/listing.csv", "--cores", "2", config=change)
+    os.utime(weights)
+    assert plan(checkout, model, config=change) == set()
+    weights.write_bytes(b"other")
+    # As a file that was moved there has it.
+    os.utime(weights, (1e9, 1e9))
+    assert rules_of(plan(checkout, model, config=change)) == {"pretrained", "train"}
+    weights.unlink()
+    assert plan(checkout, model, config=change) == set()
 
 
 def test_a_results_folder_may_be_called_like_a_fold(fresh_checkout, snakemake):

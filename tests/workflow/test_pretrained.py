@@ -2,13 +2,12 @@
 
 import hashlib
 import http.server
-import runpy
+import json
 import socket
 import threading
-from types import SimpleNamespace
 
 import pytest
-from pretrained import fetch, fetch_ngc, part_of
+from pretrained import fetch, fetch_ngc, main, part_of
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -112,19 +111,28 @@ def test_file_is_copied(tmp_path):
     assert (tmp_path / "out/weights.hdf5").read_bytes() == b"weights"
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(repository, tmp_path, short_files):
+@pytest.mark.parametrize("name", ["own.hdf5", "own.tlt"])
+def test_file_with_another_digest_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(CONTENT)
+    source = {"source": "file", "path": str(tmp_path / name), "sha256": DIGEST}
+    output = tmp_path / "out/weights.hdf5"
+    fetch(source, output)
+    output.unlink()
+    (tmp_path / name).write_bytes(b"other")
+    codec = [tmp_path / "environment.json"] if name.endswith(".tlt") else []
+    told = rf"train\.pretrained\.sha256: {tmp_path}/own.* has [0-9a-f]{{64}}, not {DIGEST}; is it"
+    with pytest.raises(ValueError, match=told):
+        fetch(source, output, *codec)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, short_files, capsys):
     (tmp_path / "own.hdf5").write_bytes(CONTENT)
     (tmp_path / "out").mkdir()
-    job = SimpleNamespace(
-        input={},
-        output=[str(tmp_path / "out/weights.hdf5")],
-        log=[str(tmp_path / "log")],
-        params=SimpleNamespace(source={"source": "file", "path": str(tmp_path / "own.hdf5")}),
-    )
-    with short_files(1000), pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(repository / "scripts/pretrained.py"), {"snakemake": job}, "__main__")
-    assert "File too large" in str(ended.value)
-    assert (tmp_path / "log").read_text() == f"{ended.value}\n"
+    source = json.dumps({"source": "file", "path": str(tmp_path / "own.hdf5")})
+    with short_files(1000):
+        assert main([source, str(tmp_path / "out/weights.hdf5")]) == 1
+    assert "File too large" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 
