@@ -4,12 +4,20 @@ Files lie under <results>/<stage>/<wildcards>/, logs under <results>/logs/<rule>
 The first five includes hold functions, the others rules; the settings are in config/config.yaml.
 """
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
+# A folder elsewhere may have settings of its own; the checkout's are for one without.
+SETTINGS = "config/config.yaml"
+if not os.path.exists(SETTINGS):
+    SETTINGS = os.path.join(workflow.basedir, SETTINGS)
+
+
+configfile: SETTINGS
 
 
 include: "rules/common.smk"

@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+CONFIG_FILE = Path(__file__).parent / "small.yaml"
 ALL = "all"
 MODEL_STAGES = {"train", "evaluate", "prune", "retrain", "choose_model", "export_model"}
 DATA_STAGES = {"index", "group_duplicates", "choose_faces", "kitti", "kitti_listing", "tfrecords"}
@@ -255,6 +257,29 @@ def test_a_folder_without_permission_is_one_line(clone, environment, forgo_privi
     assert "Traceback" not in done.stderr + done.stdout
     assert lint.returncode == 0, lint.stdout + lint.stderr
     assert not (clone / ".snakemake").exists()
+    assert f"with `--snakefile {clone / 'Snakefile'}`" in line
+
+
+@pytest.mark.parametrize("option", ["--snakefile", "--directory"])
+def test_it_runs_in_another_folder_with_the_settings_of_the_checkout(
+    fresh_checkout, environment, tmp_path, option
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "raw").symlink_to(fresh_checkout / "raw")
+    small = ("--configfile", CONFIG_FILE)
+    start, words = {
+        "--snakefile": (elsewhere, (fresh_checkout / "Snakefile",)),
+        "--directory": (fresh_checkout, (elsewhere,)),
+    }[option]
+    done = typed(start, environment, "-n", option, *words, *small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rule train:" in done.stdout
+    # Its own settings come first.
+    (elsewhere / "config").mkdir()
+    (elsewhere / "config/config.yaml").write_text("epochs: 1\n")
+    done = typed(start, environment, "-n", option, *words)
+    assert "config: epochs: unknown key" in done.stderr
 
 
 def test_unknown_key_is_one_line(checkout, snakemake):
