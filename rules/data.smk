@@ -139,7 +139,7 @@ rule tfrecords:
     conda:
         toolkit_conda()
     container:
-        container_image()
+        toolkit_container()
     params:
         runner=runner("dataset_convert"),
         command=command("dataset_convert"),

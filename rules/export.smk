@@ -12,7 +12,7 @@ rule export_model:
     conda:
         toolkit_conda(EXPORTER)
     container:
-        container_image(EXPORTER)
+        toolkit_container(EXPORTER)
     resources:
         gpu=0 if EXPORTER.is_native else 1,
     params:

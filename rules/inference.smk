@@ -15,7 +15,7 @@ rule inference:
     conda:
         toolkit_conda()
     container:
-        container_image()
+        toolkit_container()
     threads: ALL_CORES
     resources:
         gpu=1,

@@ -111,7 +111,7 @@ if TOOLKIT.export_suffix == ".etlt":
         conda:
             toolkit_conda()
         container:
-            container_image()
+            toolkit_container()
         resources:
             gpu=1,
         params:

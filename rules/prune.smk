@@ -10,7 +10,7 @@ rule prune:
     conda:
         toolkit_conda()
     container:
-        container_image()
+        toolkit_container()
     resources:
         gpu=0 if TOOLKIT.is_native else 1,
     params:

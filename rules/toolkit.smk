@@ -51,6 +51,31 @@ def container_image(toolkit=TOOLKIT):
     return container.image_of(toolkit, RUNNER)
 
 
+def toolkit_container(toolkit=TOOLKIT):
+    """The same for `container:`, with a look at the machine before Snakemake pulls many GB.
+
+    Snakemake pulls before `onstart`, whether or not a job of the container will run.
+    """
+    image = container_image(toolkit)
+
+    def checked(wildcards):
+        is_run = workflow.executor_plugin and not workflow.dryrun and not workflow.touch
+        if is_run and workflow.exec_mode == ExecMode.DEFAULT and uses_apptainer():
+            folder = Path(workflow.persistence.container_img_path)
+            name = hashlib.md5(image.encode(), usedforsecurity=False).hexdigest()
+            if not (folder / f"{name}.simg").exists():
+                check_machine()
+        return image
+
+    return image and checked
+
+
+def uses_apptainer():
+    """Whether Snakemake was told to enter containers."""
+    methods = workflow.deployment_settings.deployment_method
+    return "apptainer" in map(str, methods)
+
+
 def toolkit_conda(toolkit=TOOLKIT):
     """The environment of a toolkit's rules; a container that Snakemake enters has its own."""
     return None if container_image(toolkit) else "../envs/workflow.yaml"
@@ -75,15 +100,23 @@ def check_toolkit(jobs):
     Only the process that the user started looks, and not when nothing but other rules will run.
     """
     planned = {job.rule.name for job in jobs}
-    if workflow.exec_mode != ExecMode.DEFAULT or planned.isdisjoint(TOOLKIT_RULES):
-        return
-    methods = {str(method) for method in workflow.deployment_settings.deployment_method}
+    if workflow.exec_mode == ExecMode.DEFAULT and planned & TOOLKIT_RULES:
+        check_machine()
+
+
+@cache
+def check_machine():
+    """Stop with a line for each thing that the toolkit's runner misses here.
+
+    Where another machine runs the jobs, as in a cluster, only the key is looked for.
+    """
     found = preflight.problems(
         TOOLKIT,
         RUNNER,
         key_variable=KEY_VARIABLE,
         environment=os.environ,
-        uses_apptainer="apptainer" in methods,
+        uses_apptainer=uses_apptainer(),
+        runs_here=workflow.local_exec,
     )
     if found:
         sys.exit("\n".join(f"toolkit {config['toolkit']}: {line}" for line in found))

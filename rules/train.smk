@@ -59,7 +59,7 @@ rule train:
     conda:
         toolkit_conda()
     container:
-        container_image()
+        toolkit_container()
     threads: ALL_CORES
     resources:
         gpu=1,
@@ -110,7 +110,7 @@ rule evaluate:
     conda:
         toolkit_conda()
     container:
-        container_image()
+        toolkit_container()
     threads: ALL_CORES
     resources:
         gpu=1,

@@ -20,6 +20,7 @@ def problems(
     key_variable: str,
     environment: Mapping[str, str],
     uses_apptainer: bool,
+    runs_here: bool = True,
 ) -> list[str]:
     """What keeps the toolkit from running here; empty when nothing does.
 
@@ -29,10 +30,14 @@ def problems(
         key_variable: environment variable of the key.
         environment: of the jobs.
         uses_apptainer: whether Snakemake was told to enter containers.
+        runs_here: whether this machine runs the jobs; otherwise only the key is looked for, which
+            they take along.
     """
     if toolkit.is_native:
         return []
     found = list(_key(toolkit, key_variable, environment))
+    if not runs_here:
+        return found
     if runner == "docker":
         found += _docker(str(toolkit.image))
     elif runner == "apptainer":

@@ -140,3 +140,13 @@ def test_host(machine):
     assert found.startswith("detectnet_v2: not on the PATH; toolkit_runner: host is for a shell in")
     machine("detectnet_v2", "exit 0")
     assert problems(runner="host") == []
+
+
+@pytest.mark.parametrize("runner", ["docker", "apptainer", "host"])
+def test_only_the_key_is_looked_for_where_another_machine_runs_the_jobs(machine, tmp_path, runner):
+    for program in (tmp_path / "bin").iterdir():
+        program.unlink()
+    settings = {"key_variable": "ETLT_KEY", "environment": {}, "uses_apptainer": False}
+    (found,) = preflight.problems(TOOLKITS["tlt2"], runner, **settings, runs_here=False)
+    assert found.startswith("key: ETLT_KEY is not set; ")
+    assert preflight.problems(TOOLKITS["tao5"], runner, **settings, runs_here=False) == []
