@@ -11,13 +11,15 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from snakemake.settings.enums import RerunTrigger
+
 BASE = Path(workflow.basedir)
 SCRIPTS = str(BASE / "scripts")
 sys.path.insert(0, SCRIPTS)
 
 from code_digest import code_digest
 from configuration import ConfigError, check_config, merged, per_class, pruning_branches
-from datasets.errors import WITHOUT_DATA, missing_data
+from datasets.errors import WITH_RESULTS, WITHOUT_DATA, missing_data
 from datasets.fingerprint import fingerprint
 from deepstream.devices import dla_core, lowest_opset, resolve
 from deepstream.errors import DeepStreamError
@@ -135,11 +137,22 @@ def in_results(path):
 def raw_data(wildcards):
     """No file: stops the plan, with a line for each dataset of which something is missing."""
     datasets = config["datasets"]
-    is_drawing = {"--rulegraph", "--dag", "--filegraph", "--d3dag"} & set(sys.argv)
-    if not is_drawing and missing_data(wildcards.dataset, datasets[wildcards.dataset]):
-        lines = [missing_data(name, dataset) for name, dataset in datasets.items()]
-        sys.exit("\n".join([*filter(None, lines), WITHOUT_DATA]))
-    return []
+    drawings = ("--rulegraph", "--dag", "--filegraph", "--d3dag")
+    is_drawing = any(word.startswith(drawings) for word in sys.argv)
+    if is_drawing or not missing_data(wildcards.dataset, datasets[wildcards.dataset]):
+        return []
+    index = Path(
+        in_results(f"<results>/index/{wildcards.split}/{wildcards.dataset}.csv")
+    )
+    # Only params tell that raw files have changed.
+    if (
+        index.exists()
+        and RerunTrigger.PARAMS not in workflow.dag_settings.rerun_triggers
+    ):
+        return []
+    lines = [missing_data(name, dataset) for name, dataset in datasets.items()]
+    lines += [WITHOUT_DATA, *([WITH_RESULTS] if index.exists() else [])]
+    sys.exit("\n".join(filter(None, lines)))
 
 
 @cache

@@ -23,6 +23,8 @@ WITHOUT_DATA = (
     " them; the section of a dataset that you do not have goes out of config/config.yaml;"
     " `make demo` needs no data"
 )
+# What can be had all the same of a run whose raw data is gone.
+WITH_RESULTS = "what was converted is enough for `snakemake report --rerun-triggers mtime`"
 # Levels below a dataset's root in which a path that is missing is looked for.
 MAX_DEPTH = 3
 

@@ -198,6 +198,19 @@ def test_missing_raw_data_is_one_line(checkout, snakemake):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+def test_the_report_needs_no_raw_data(checkout, snakemake):
+    (checkout / "raw").rename(checkout / "unmounted")
+    (checkout / "results/report.html").unlink()
+    done = snakemake(checkout, "report", "--cores", "1", check=False)
+    assert done.returncode
+    assert done.stderr.rstrip().endswith("`snakemake report --rerun-triggers mtime`")
+    snakemake(checkout, "report", "--cores", "1", "--rerun-triggers", "mtime")
+    assert (checkout / "results/report.html").exists()
+    (checkout / "results/index/train/mafa.csv").unlink()
+    done = snakemake(checkout, "all", "-n", "--rerun-triggers", "mtime", check=False)
+    assert "dataset mafa: " in done.stderr
+
+
 def typed(folder, environment, *arguments, **options):
     """Snakemake with the arguments as typed, the committed settings and nothing else."""
     return subprocess.run(
@@ -237,7 +250,7 @@ def test_a_key_of_a_section_can_be_set_on_the_command_line(clone, environment):
     assert "dataset kaggle: " in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--rulegraph", "--lint"])
+@pytest.mark.parametrize("option", ["--rulegraph", "--rulegraph=mermaid-js", "--lint"])
 def test_graph_and_lint_work_in_a_fresh_clone(clone, environment, option):
     done = typed(clone, environment, option)
     assert done.returncode == 0, done.stdout + done.stderr
