@@ -15,7 +15,7 @@ rule pretrained:
     conda:
         "../envs/workflow.yaml"
     params:
-        source=json.dumps(TRAIN["pretrained"]),
+        source=json.dumps(TRAIN["pretrained"], sort_keys=True),
         content=pretrained_content(),
     shell:
         "python -m detectnet_v2.tee {log:q} python -m pretrained {params.source:q} {output:q}"

@@ -127,28 +127,32 @@ def test_edited_comment_is_no_reason(checkout, plan):
     assert plan(checkout, ALL) == set()
 
 
-def test_only_other_first_weights_are_a_reason_to_train_again(checkout, snakemake, plan):
+def test_only_other_first_weights_are_a_reason_to_train_again(checkout, snakemake):
     model = "results/unpruned/weights/model.hdf5"
     weights = checkout / "own.hdf5"
     shutil.copy(checkout / model, weights)
     change = {"train": {"epochs": 1, "pretrained": {"source": "file", "path": str(weights)}}}
     snakemake(checkout, model, "--cores", "2", config=change)
-    assert plan(checkout, model, config=change) == set()
+
+    def rules():
+        # A process of its own: one that has planned before remembers the scripts.
+        done = snakemake(checkout, model, "-n", "--cores", "1", config=change)
+        return set(re.findall(r"^(?:rule|checkpoint) (\w+):", done.stdout, re.MULTILINE))
+
+    assert rules() == set()
     for text in ("# The same as before.\n", "\n\nEDITED = True\n"):
         for name in ("kitti_listing", "pretrained"):
             with (checkout / f"scripts/{name}.py").open("a") as file:
                 file.write(text)
-        assert rules_of(plan(checkout, model, config=change)) == {"kitti_listing"}
-    snakemake(checkout, "results/kitti/train/listing.csv", "--cores", "2", config=change)
-    snakemake(checkout, "results/kitti/val/listing.csv", "--cores", "2", config=change)
+        assert rules() == {"kitti_listing"}
     os.utime(weights)
-    assert plan(checkout, model, config=change) == set()
+    assert rules() == {"kitti_listing"}
     weights.write_bytes(b"other")
     # As a file that was moved there has it.
     os.utime(weights, (1e9, 1e9))
-    assert rules_of(plan(checkout, model, config=change)) == {"pretrained", "train"}
+    assert rules() == {"kitti_listing", "pretrained", "train"}
     weights.unlink()
-    assert plan(checkout, model, config=change) == set()
+    assert rules() == {"kitti_listing"}
 
 
 def test_a_results_folder_may_be_called_like_a_fold(fresh_checkout, snakemake):

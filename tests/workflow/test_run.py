@@ -165,7 +165,8 @@ def test_export_after_a_failed_training_trains_first(checkout, plan, tmp_path, e
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "python").write_text(
-        f'#!/bin/sh\n[ "$2" != detectnet_v2.tee ] || exit 1\nexec {sys.executable} "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *"detectnet_v2 train "*) exit 1 ;; esac\n'
+        f'exec {sys.executable} "$@"\n'
     )
     (programs / "python").chmod(0o755)
     failing = environment(checkout)
