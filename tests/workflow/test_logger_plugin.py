@@ -27,11 +27,12 @@ rule told:
     ("options", "told"), [((), "lines=\n"), (("--logger", "silent"), "lines=1\n")]
 )
 def test_jobs_under_a_logger_plugin_are_asked_for_lines(clone, environment, options, told):
-    plugin = clone / "scripts/snakemake_logger_plugin_silent"
-    plugin.mkdir()
+    plugin = clone / "plugins/snakemake_logger_plugin_silent"
+    plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(PLUGIN)
     (clone / "told.smk").write_text(JOB)
     variables = environment(clone)
+    variables["PYTHONPATH"] = str(plugin.parent)
     variables.pop("TQDM_DISABLE", None)
     command = [sys.executable, "-m", "snakemake", "told", "--snakefile", "told.smk", *options]
     done = subprocess.run(
