@@ -1,5 +1,9 @@
-"""Lists what all manifests of a split converted, and removes every other file beside it."""
+"""Lists what all manifests of a split converted, and removes every other file beside it.
 
+python -m kitti_listing LOG OUTPUT MANIFEST...
+"""
+
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,13 +25,14 @@ def listing(manifests: Iterable[str | Path]) -> list[tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    with reported(snakemake.log[0]) as job_log:
-        output = Path(snakemake.output[0])
-        removed = remove_other_tables(output.parent, snakemake.input.manifests)
-        removed += remove_orphans(output.parent, snakemake.input.manifests)
-        for manifest in snakemake.input.manifests:
+    log, listed, *manifests = sys.argv[1:]
+    with reported(log) as job_log:
+        output = Path(listed)
+        removed = remove_other_tables(output.parent, manifests)
+        removed += remove_orphans(output.parent, manifests)
+        for manifest in manifests:
             check_complete(output.parent, manifest)
-        converted = listing(snakemake.input.manifests)
+        converted = listing(manifests)
         images = sum(not row[COLUMNS.index("error")] for row in converted)
         job_log(f"{images} images, {removed} files of no manifest removed")
         tables.write(output, COLUMNS, converted)

@@ -19,8 +19,12 @@ NETWORK = {"image_width": 96, "image_height": 64, "jpeg_quality": 90}
 
 
 @pytest.fixture
-def script(repository, tmp_path):
-    """A function that runs scripts/{name}.py with a `snakemake` object of these fields."""
+def script(repository, tmp_path, monkeypatch):
+    """A function that runs scripts/{name}.py as its rule does.
+
+    It gets a `snakemake` object of these fields; the one that is a program gets log, outputs and
+    manifests as its arguments.
+    """
 
     def run(name, outputs, inputs=None, threads=1, wildcards=None, **params):
         log = tmp_path / "logs" / f"{name}.log"
@@ -33,6 +37,8 @@ def script(repository, tmp_path):
             log=[str(log)],
             threads=threads,
         )
+        arguments = [str(log), *output, *map(str, (inputs or {}).get("manifests", ()))]
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
         runpy.run_path(
             str(repository / "scripts" / f"{name}.py"), {"snakemake": snakemake}, "__main__"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from detectnet_v2 import spec_pb2
 from detectnet_v2.spec import load_experiment
+from PIL import Image
 
 JOB = re.compile(r"Finished jobid: \d+ \(Rule: (\w+)\)")
 
@@ -119,6 +120,21 @@ def test_touched_raw_image_converts_and_does_not_train(checkout, snakemake):
     done = snakemake(checkout, "all", "--cores", "2")
     assert "train" not in finished_rules(done)
     assert "index" in finished_rules(done)
+
+
+def test_new_raw_images_are_in_the_tfrecords_of_the_same_run(checkout, snakemake):
+    folder = checkout / "results/tfrecords/train"
+    target = "results/tfrecords/train/kitti_trainval-fold-000-of-002-shard-00000-of-00002"
+    before = sum(path.stat().st_size for path in folder.glob("*-shard-*"))
+    images = checkout / "raw/medical-masks/images"
+    image = next(images.iterdir())
+    label = next((checkout / "raw/medical-masks").rglob(f"{image.stem}.xml"))
+    with Image.open(image) as picture:
+        picture.transpose(Image.Transpose.ROTATE_180).save(image.with_stem("new"))
+    shutil.copy(label, label.with_stem("new"))
+    done = snakemake(checkout, target, "--cores", "2", config={"category_limit": 5000})
+    assert {"index", "kitti", "kitti_listing", "tfrecords"} <= finished_rules(done)
+    assert sum(path.stat().st_size for path in folder.glob("*-shard-*")) > before
 
 
 def test_removed_dataset_leaves_no_file_behind_and_comes_back_whole(checkout, snakemake):
