@@ -206,12 +206,14 @@ def _check_relations(config: dict[str, Any]) -> None:
                 )
     if not any("train" in dataset["splits"] for dataset in config["datasets"].values()):
         raise ConfigError("datasets: none has a train split; add splits.train to one of them")
-    for section, key in PER_CLASS_KEYS:
-        value = config[section].get(key)
-        if isinstance(value, dict) and set(value) != set(classes):
-            raise ConfigError(
-                f"{section}.{key}: has {sorted(value)}, needs one number for each of {classes}"
-            )
+    # Snakemake merges an overlay's map into that of config.yaml, so those for other classes stay.
+    lacking = [
+        f"{section}.{key}"
+        for section, key in PER_CLASS_KEYS
+        if isinstance(value := config[section].get(key), dict) and not set(classes) <= set(value)
+    ]
+    if lacking:
+        raise ConfigError(f"{', '.join(lacking)}: one number is needed for each of {classes}")
     _check_training("train", config["train"])
     _check_training("retrain", merged(config["train"], config["retrain"]))
     _check_first_weights(config)

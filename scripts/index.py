@@ -20,6 +20,7 @@ from datasets.program import Log, reported
 READERS_PER_CORE = 4
 CHUNK = 256
 WITHOUT_AREA = (EMPTY, OUTSIDE)
+NOT_MAPPED = "is not in class_map"
 
 
 def index(
@@ -139,7 +140,7 @@ def _rows(
         target = class_map.get(face.raw_class)
         box, reason = face.box, face.malformed or face.dropped
         if not reason and face.raw_class not in class_map:
-            reason = f"class {face.raw_class} is not in class_map"
+            reason = f"class {face.raw_class} {NOT_MAPPED}"
         elif not reason and target is None:
             reason = f"class {face.raw_class} is mapped to null"
         if not reason and portrait:
@@ -167,7 +168,9 @@ def _summarise(
     faces = ", ".join(f"{count} {target}" for target, count in sorted(kept.items())) or "no face"
     log(f"{name}, {split}: {images} images, {faces}; {bad} bad images")
     for reason, count in Counter(str(row[-1]) for row in rows if row[-1]).most_common(20):
-        log.to_file(f"dropped: {name}: {count} x {reason}")
+        # Of a class that the map lacks, nobody has said that it is to be left out.
+        tell = log if reason.endswith(NOT_MAPPED) else log.to_file
+        tell(f"dropped: {name}: {count} x {reason}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from datasets import tables
 from datasets.boxes import EMPTY, OUTSIDE, corrected
 from datasets.errors import DatasetError
+from datasets.program import Log
 from index import index
 
 CLASSES = ("mask", "no-mask")
@@ -56,6 +57,14 @@ def test_rows_have_size_class_box_and_reason(voc, log):
         ("hat", "class hat is not in class_map"),
     ]
     assert corners(rows[0]) == ["1", "2", "30", "40"]
+
+
+def test_a_class_that_the_map_lacks_is_told_and_one_that_it_leaves_out_is_not(voc, capsys):
+    faces = [("mask", 30, 40, 1, 2), ("poor", 1, 1, 2, 2), ("hat", 1, 1, 2, 2)]
+    indexed(voc({"a.jpg": faces}), Log(None))
+    told = capsys.readouterr().err
+    assert "1 x class hat is not in class_map" in told
+    assert "poor" not in told
 
 
 def test_any_voc_dataset_needs_only_a_class_map(voc, log):

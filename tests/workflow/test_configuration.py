@@ -6,6 +6,7 @@ import pytest
 import yaml
 from configuration import (
     OPTIONS_OF_LAYOUTS,
+    PER_CLASS_KEYS,
     ConfigError,
     check_config,
     merged,
@@ -114,7 +115,7 @@ def test_defaults_fill_what_is_left_out(config, schema):
             "datasets.mafa.splits.val.image_set: only layout voc reads it",
         ),
         ("datasets.kaggle.layout", "coco", "datasets.kaggle.layout: 'coco' is not one of"),
-        ("train.class_weight", {"mask": 1}, "train.class_weight: has ['mask'], needs one number"),
+        ("train.class_weight", {"mask": 1}, "train.class_weight: one number is needed for each"),
         ("train.class_weight", "heavy", "train.class_weight"),
         ("train.learning_rate.min", 1.0, "train.learning_rate: min 1 and max 0.002: 0 < min <= "),
         ("retrain.learning_rate", {"max": 1e-9}, "retrain.learning_rate: min 2e-05 and max 1e-09"),
@@ -228,6 +229,18 @@ def test_no_train_split(config, schema):
         dataset["splits"] = {"val": {"images": "i", "annotations": "a"}}
     with pytest.raises(ConfigError, match="none has a train split"):
         check_config(config, schema)
+
+
+def test_other_classes_need_their_numbers_and_may_leave_those_of_the_default_config(config, schema):
+    config["classes"] = ["helmet", "head"]
+    config["datasets"] = {"own": config["datasets"]["kaggle"]}
+    config["datasets"]["own"]["class_map"] = {"with_helmet": "helmet", "head": "head"}
+    with pytest.raises(ConfigError, match=r"^train.class_weight, .*, evaluate.dbscan_eps: one num"):
+        check_config(config, schema)
+    for section, key in PER_CLASS_KEYS:
+        if isinstance(config[section].get(key), dict):
+            config[section][key] |= {"helmet": 1, "head": 0.5}
+    check_config(config, schema)
 
 
 def test_retrain_overlays_sections_but_replaces_class_maps(config):
