@@ -24,6 +24,7 @@ help:
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none starts:" \
 		"install one or name it with 'make PYTHON=/path/to/python'" >&2; exit 1; }
+	@echo "installing the packages, some 2 GB, into .venv: a few minutes"
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $@

@@ -43,7 +43,12 @@ def changes(results: Path, seen: dict[str, dict[str, Any]]) -> Iterator[str]:
         if status and status != seen.get(name):
             seen[name] = status
             said = status.get("message", status["status"])
-            yield f"{status.get('time', '')}  {name}: {said}{_eta(status)}"
+            yield f"{_clock(status.get('time', ''))}  {name}: {said}{_eta(status)}"
+
+
+def _clock(time: str) -> str:
+    """NVIDIA's toolkits write 9:5:3 for 09:05:03."""
+    return ":".join(part.zfill(2) for part in time.split(":")) if time else ""
 
 
 def _eta(status: dict[str, Any]) -> str:

@@ -270,7 +270,7 @@ class TrainingOrder:
         if batch_size > count:
             raise DetectNetError(
                 f"training_config.batch_size_per_gpu is {batch_size}, but there are only {count} "
-                "training images: lower it"
+                "training images: lower it (in the workflow's config: train.batch_size)"
             )
         self.steps = steps_per_epoch(count, batch_size, processes)
         self._count = count

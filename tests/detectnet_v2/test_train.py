@@ -250,7 +250,7 @@ def test_a_batch_larger_than_the_set_is_one_line(spec, tmp_path, capfd):
     lines = [line for line in capfd.readouterr().err.splitlines() if "batch_size" in line]
     assert lines == [
         "detectnet_v2 train: training_config.batch_size_per_gpu is 64, but there are only 16 "
-        "training images: lower it"
+        "training images: lower it (in the workflow's config: train.batch_size)"
     ]
 
 

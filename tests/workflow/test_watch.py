@@ -29,14 +29,16 @@ def test_a_line_for_each_training_that_moved_on(tmp_path):
     seen = {}
     assert list(changes(tmp_path, seen)) == []
     write_status(tmp_path, "unpruned", {"status": "STARTED", "time": "9:5:0"}, EPOCH)
-    assert list(changes(tmp_path, seen)) == ["9:5:1  unpruned: epoch 1/2: loss 0.04, 0:00:09 left"]
+    assert list(changes(tmp_path, seen)) == [
+        "09:05:01  unpruned: epoch 1/2: loss 0.04, 0:00:09 left"
+    ]
     write_status(tmp_path, "retrained/0.5", {"status": "STARTED", "time": "9:6:1"})
     write_status(tmp_path, "unpruned", ENDED)
     # Other tasks have a status.json, too.
     write_status(tmp_path, "pruned/0.5", ENDED)
     assert list(changes(tmp_path, seen)) == [
-        "9:6:1  retrained/0.5: STARTED",
-        "9:6:0  unpruned: finished",
+        "09:06:01  retrained/0.5: STARTED",
+        "09:06:00  unpruned: finished",
     ]
     assert list(changes(tmp_path, seen)) == []
 
