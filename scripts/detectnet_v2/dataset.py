@@ -32,6 +32,7 @@ class Sample:
         boxes: float32 (n, 4), x1 y1 x2 y2 in pixels of the image; may leave the image.
         classes: int32 (n,), index into the target classes.
         source_weight: factor of the sample's losses.
+        source: number of its data source in the spec, from 0.
     """
 
     image: Path
@@ -41,6 +42,7 @@ class Sample:
     boxes: np.ndarray
     classes: np.ndarray
     source_weight: float
+    source: int = 0
 
 
 def target_classes(experiment: spec_pb2.Experiment) -> list[str]:
@@ -59,7 +61,7 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
     """
     dataset = experiment.dataset_config
     samples = []
-    for source in dataset.data_sources:
+    for number, source in enumerate(dataset.data_sources):
         files = _files(source)
         if dataset.WhichOneof("dataset_split_type") == "validation_fold":
             files = [file for file in files if not _in_fold(file, dataset.validation_fold)]
@@ -68,7 +70,7 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
                     f"dataset_config.validation_fold: {dataset.validation_fold}: all files of "
                     f"{source.tfrecords_path} are in that fold, none are left to train on"
                 )
-        samples += _not_empty(source, _read_source(experiment, source, files))
+        samples += _not_empty(source, _read_source(experiment, source, files, number))
     return samples
 
 
@@ -133,9 +135,15 @@ def _in_fold(file: Path, fold: int) -> bool:
 
 
 def _read_source(
-    experiment: spec_pb2.Experiment, source: spec_pb2.DataSource, files: Sequence[Path]
+    experiment: spec_pb2.Experiment,
+    source: spec_pb2.DataSource,
+    files: Sequence[Path],
+    number: int = 0,
 ) -> list[Sample]:
-    """Return the samples of some tfrecord files, all of whose images are there."""
+    """Return the samples of some tfrecord files, all of whose images are there.
+
+    `number` is that of the data source.
+    """
     dataset = experiment.dataset_config
     images = data_path(source.image_directory_path)
     extension = dataset.image_extension or "png"
@@ -143,12 +151,12 @@ def _read_source(
     samples = []
     seen: Counter[str] = Counter()
     for file in files:
-        for number, record in enumerate(read_records(file)):
+        for index, record in enumerate(read_records(file)):
             try:
                 frame_id, width, height, boxes, names = _decode(record)
             except (KeyError, ValueError, IndexError) as error:
                 raise DetectNetError(
-                    f"{file}: record {number} is no KITTI example ({error}): run dataset_convert "
+                    f"{file}: record {index} is no KITTI example ({error}): run dataset_convert "
                     f"again"
                 ) from error
             seen.update(names)
@@ -163,6 +171,7 @@ def _read_source(
                     boxes=boxes[kept],
                     classes=classes[kept],
                     source_weight=source.source_weight or 1.0,
+                    source=number,
                 )
             )
     _check_images(samples, images)

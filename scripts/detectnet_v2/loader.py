@@ -72,6 +72,25 @@ def epoch_order(
     return np.concatenate(order)[:total]
 
 
+def sampling_weights(
+    samples: Sequence[Sample], experiment: spec_pb2.Experiment
+) -> np.ndarray | None:
+    """How often each sample is to be seen, relative to the others; None for all alike.
+
+    By ``native.class_balance``, and by ``sampling_mode``: with UNIFORM the samples of every data
+    source together are seen as often as those of any other.
+    """
+    balance = experiment.native.class_balance
+    weights = balancing_weights(samples, len(target_classes(experiment)), balance)
+    sources = np.array([sample.source for sample in samples])
+    is_uniform = experiment.dataset_config.sampling_mode == spec_pb2.DatasetConfig.UNIFORM
+    if not is_uniform or not sources.any():
+        return weights
+    if weights is None:
+        weights = np.ones(len(samples))
+    return weights / np.bincount(sources, weights)[sources]
+
+
 def balancing_weights(samples: Sequence[Sample], classes: int, balance: float) -> np.ndarray | None:
     """How often each sample is to be seen, relative to the others; None when ``balance`` is 0.
 

@@ -106,9 +106,7 @@ class _Training:
             seed=experiment.random_seed,
             rank=run.rank,
             processes=run.processes,
-            weights=loader.balancing_weights(
-                self._samples, len(target_classes(experiment)), experiment.native.class_balance
-            ),
+            weights=loader.sampling_weights(self._samples, experiment),
         )
         self._curriculum = curriculum.from_spec(experiment)
         canvas = largest_size([*self._samples, *held_out])

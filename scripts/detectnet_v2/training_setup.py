@@ -32,13 +32,6 @@ def check_supported(experiment: spec_pb2.Experiment) -> None:
             "model_config.use_pooling: true is not supported by this toolkit: it ends in a 7 x 7 "
             "average pool, whose grid is too coarse to detect; leave it away"
         )
-    dataset = experiment.dataset_config
-    uniform = dataset.sampling_mode == spec_pb2.DatasetConfig.UNIFORM
-    if uniform and len(dataset.data_sources) > 1:
-        raise DetectNetError(
-            "dataset_config.sampling_mode: UNIFORM is not supported by this toolkit; images are "
-            "drawn in proportion to the sources' sizes, and source_weight weighs their losses"
-        )
 
 
 def build_model(experiment: spec_pb2.Experiment) -> DetectNetV2:

@@ -124,6 +124,14 @@ def test_the_order_is_that_of_files_and_records(data, load):
     assert [sample.frame_id for sample in dataset.training_samples(load())] == expected
 
 
+def test_samples_know_their_data_source(data, load):
+    data()
+    experiment = load()
+    sources = experiment.dataset_config.data_sources
+    sources.add().CopyFrom(sources[0])
+    assert [sample.source for sample in dataset.training_samples(experiment)] == [0] * 3 + [1] * 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

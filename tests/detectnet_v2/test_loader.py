@@ -14,7 +14,7 @@ from detectnet_v2.rasterizer import EllipseConfig, rasterize
 WIDTH, HEIGHT = 96, 64
 
 
-def sample(i, boxes, classes, weight=1.0, size=(WIDTH, HEIGHT)):
+def sample(i, boxes, classes, weight=1.0, size=(WIDTH, HEIGHT), source=0):
     return Sample(
         Path(f"{i}.png"),
         str(i),
@@ -22,6 +22,7 @@ def sample(i, boxes, classes, weight=1.0, size=(WIDTH, HEIGHT)):
         np.array(boxes, dtype=np.float32).reshape(-1, 4),
         np.array(classes, dtype=np.int32),
         weight,
+        source,
     )
 
 
@@ -231,6 +232,31 @@ def test_weighted_samples_come_in_proportion_and_none_is_lost():
     assert not np.array_equal(order, loader.epoch_order(3, 1, 4, 18, weights))
     first = next(TrainingOrder(4, 4, seed=3, weights=weights).batches(0, 1))[2]
     assert np.array_equal(first, loader.epoch_order(3, 0, 4, 4, weights))
+
+
+def test_uniform_sampling_shows_a_small_source_as_often_as_a_large_one():
+    samples = [sample(i, [[8, 8, 40, 48]], [0], source=int(i > 5)) for i in range(8)]
+    experiment = spec_pb2.Experiment()
+    experiment.cost_function_config.target_classes.add(name="mask")
+    assert loader.sampling_weights(samples, experiment) is None
+    experiment.dataset_config.sampling_mode = spec_pb2.DatasetConfig.UNIFORM
+    assert loader.sampling_weights(samples[:6], experiment) is None
+    weights = loader.sampling_weights(samples, experiment)
+    assert weights.tolist() == pytest.approx([1 / 6] * 6 + [1 / 2] * 2)
+    seen = loader.epoch_order(0, 0, 8, 12, weights)
+    assert np.count_nonzero(seen > 5) == 6
+
+
+def test_uniform_sampling_keeps_the_balance_of_classes_within_a_source():
+    samples = [sample(i, [[8, 8, 40, 48]], [int(i == 0)], source=i % 2) for i in range(4)]
+    experiment = spec_pb2.Experiment()
+    for name in ("mask", "no-mask"):
+        experiment.cost_function_config.target_classes.add(name=name)
+    experiment.native.class_balance = 1.0
+    experiment.dataset_config.sampling_mode = spec_pb2.DatasetConfig.UNIFORM
+    weights = loader.sampling_weights(samples, experiment)
+    # Three images show the one class and one the other.
+    assert weights.tolist() == pytest.approx([3 / 4, 1 / 2, 1 / 4, 1 / 2])
 
 
 def test_rare_classes_weigh_more():

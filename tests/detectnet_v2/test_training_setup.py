@@ -1,7 +1,7 @@
 """What a training refuses before it looks at an image."""
 
 import pytest
-from detectnet_v2 import spec, spec_pb2
+from detectnet_v2 import spec
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.training_setup import build_model, check_supported
 
@@ -21,15 +21,6 @@ def test_quantisation_aware_training_is_refused(experiment):
 def test_a_network_too_coarse_to_detect_is_refused(experiment):
     experiment.model_config.use_pooling = True
     with pytest.raises(DetectNetError, match=r"use_pooling: true is not supported.* leave it away"):
-        check_supported(experiment)
-
-
-def test_uniform_sampling_is_refused_where_it_would_matter(experiment):
-    dataset = experiment.dataset_config
-    dataset.sampling_mode = spec_pb2.DatasetConfig.UNIFORM
-    check_supported(experiment)
-    dataset.data_sources.add().CopyFrom(dataset.data_sources[0])
-    with pytest.raises(DetectNetError, match="sampling_mode: UNIFORM is not supported"):
         check_supported(experiment)
 
 
