@@ -12,7 +12,8 @@ NOISE = -1
 MOST_BOXES = 1024
 """Beyond it the matrix leaves the cache, and comparing only near boxes pays."""
 
-_STRIP = 128
+_STRIP = 64
+"""Rows of the matrix that are computed at once; up to two strips are one."""
 _CLOSE_CALL = 1e-4
 """Sums of weights nearer to the threshold than this share of it may be decided by rounding."""
 
@@ -29,19 +30,21 @@ def dense_dbscan(
     # Sorted by their left sides, boxes that can be near are near in the matrix, too.
     order = np.argsort(boxes[:, 0])
     near = _neighbours(boxes[order], np.float32(iou_epsilon), eps)
-    total = near.astype(np.float32) @ weights[order]
+    ones = near.astype(np.float32)
+    total = ones @ weights[order]
     core = total >= min_weight
     for index in np.flatnonzero(np.abs(total - min_weight) <= _CLOSE_CALL * max(min_weight, 1.0)):
         # In the order of scikit-learn.
         core[index] = np.sum(weights[np.sort(order[near[index]])]) >= min_weight
     labels = np.full(len(boxes), NOISE, np.int64)
     if core.all():
-        labels[order] = _components(near, order)
+        labels[order] = _components(near, ones, order)
         return labels
     inner, outer = np.flatnonzero(core), np.flatnonzero(~core)
     if not len(inner):
         return labels
-    component = _components(near[np.ix_(inner, inner)], order[inner])
+    joined = near[inner][:, inner]
+    component = _components(joined, joined.astype(np.float32), order[inner])
     labels[order[inner]] = component
     # The first cluster with a core within eps.
     count = len(inner)
@@ -70,10 +73,12 @@ def least_iou(eps: float) -> np.float32:
 
 def limits_and_areas(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x2, y2, -x1, -y1 (4, ...) and the areas (...) of boxes (..., 4), float32."""
-    limits = np.moveaxis(boxes, -1, 0)[[2, 3, 0, 1]]
-    np.negative(limits[2:], out=limits[2:])
-    sides = limits[:2] + limits[2:]
-    return limits, sides[0] * sides[1]
+    limits = np.empty((4, *boxes.shape[:-1]), np.float32)
+    limits[0], limits[1] = boxes[..., 2], boxes[..., 3]
+    np.negative(boxes[..., 0], out=limits[2])
+    np.negative(boxes[..., 1], out=limits[3])
+    width, height = limits[:2] + limits[2:]
+    return limits, width * height
 
 
 def within(
@@ -119,19 +124,20 @@ def _neighbours(boxes: np.ndarray, epsilon: np.float32, eps: float) -> np.ndarra
     count = len(boxes)
     threshold = least_iou(eps)
     limits, areas = limits_and_areas(boxes)
-    starts = np.arange(0, count, _STRIP)
-    ends = np.full(len(starts), count)
+    strip = _STRIP if count > 2 * _STRIP else count
+    starts = range(0, count, strip)
+    ends = [count] * len(starts)
     slack = eps + 1e-4
-    if slack < 1:
+    if slack < 1 < len(starts):
         left = boxes[:, 0]
         reach = slack * float((boxes[:, 2] - left).max()) + 1e-3
-        last = left[np.minimum(starts + _STRIP, count) - 1]
-        ends = np.searchsorted(left, last.astype(np.float64) + max(reach, 0), side="right")
+        last = left[strip - 1 : -1 : strip].astype(np.float64)
+        ends[: len(last)] = left.searchsorted(last + max(reach, 0), side="right").tolist()
     near = np.zeros((count, count), bool)
-    cells = min(_STRIP, count) * int((ends - starts).max())
+    cells = strip * max(end - start for start, end in zip(starts, ends, strict=True))
     buffers, zeros = np.empty(5 * cells, np.float32), np.zeros(2 * cells, np.float32)
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        rows, others = slice(start, start + _STRIP), slice(start, end)
+    for start, end in zip(starts, ends, strict=True):
+        rows, others = slice(start, start + strip), slice(start, end)
         out = near[rows, others]
         within(
             (limits[:, rows, None], limits[:, None, others]),
@@ -147,8 +153,8 @@ def _neighbours(boxes: np.ndarray, epsilon: np.float32, eps: float) -> np.ndarra
     return near
 
 
-def _components(near: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return the connected component of each row of a symmetric matrix.
+def _components(near: np.ndarray, ones: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return the connected component of each row of a symmetric matrix, bool and as float32.
 
     They are numbered by their members' least ``order`` (n,).
     """
@@ -156,14 +162,18 @@ def _components(near: np.ndarray, order: np.ndarray) -> np.ndarray:
     first = near.argmax(axis=1)
     # A box without area is not even near itself.
     root = np.where(near[each, first], np.minimum(first, each), each)
+    degree = ones @ np.ones(len(ones), np.float32)
     while True:
         while not np.array_equal(follow := root[root], root):
             root = follow
+        # What the graph's Laplacian, degree - near, maps to zero is constant on each component. The
+        # sums are whole numbers that float32 has, as long as there are no more than MOST_BOXES.
+        label = root.astype(np.float32)
+        if np.array_equal(ones @ label, degree * label):
+            break
         short = root.astype(np.int16)
         apart = short[:, None] != short
         apart &= near
-        if not apart.any():
-            break
         place = apart.argmax(axis=1)
         row = np.flatnonzero(apart[each, place])
         ends = root[row], root[place[row]]
