@@ -23,6 +23,8 @@ from jetson.settings import Remote
 POLL_S = 2.0
 REPORT_EVERY_S = 30.0
 START_TIMEOUT_S = 20.0
+OVERDUE_S = 120.0
+"""How much longer than the device's own limit a phase may take until it counts as stuck."""
 PHASES = {
     "build": "building the engine",
     "start": "starting",
@@ -178,7 +180,12 @@ def _until_ended(
             if state.get("state") in _ENDED:
                 return state, None
             return state, _vanished(name, run_id, state)
-        line.set_description_str(_course(name, state))
+        if _overdue(session.remote, state):
+            return state, (
+                f"{name}: {_course(state)}: that should long be over, and deepstream-app does not "
+                "end even when it is killed: reboot the device and run the benchmark again"
+            )
+        line.set_description_str(f"{name}: {_course(state)}")
         reported = _report(name, state, reported)
         time.sleep(poll_s)
 
@@ -198,20 +205,36 @@ def _report(name: str, state: dict[str, str], reported: tuple[str, float]) -> tu
     phase = _phase(state)
     if phase == reported[0] and time.monotonic() - reported[1] < REPORT_EVERY_S:
         return reported
-    log.info("%s", _course(name, state))
+    log.info("%s: %s", name, _course(state))
     return phase, time.monotonic()
+
+
+def _overdue(remote: Remote, state: dict[str, str]) -> bool:
+    """Whether a phase lasts much longer than the device itself lets it last."""
+    limits = {
+        "build": remote.engine_timeout_s,
+        "start": remote.engine_timeout_s,
+        "warm-up": remote.warm_up_s,
+        "measure": remote.duration_s,
+    }
+    limit = limits.get(state.get("phase", ""), math.inf)
+    return _age(state) > limit + remote.stop_timeout_s + OVERDUE_S
 
 
 def _phase(state: dict[str, str]) -> str:
     return f"{state.get('case', '')}: {PHASES.get(state.get('phase', ''), 'preparing')}"
 
 
-def _course(name: str, state: dict[str, str]) -> str:
+def _course(state: dict[str, str]) -> str:
     """What the device does, for how long, and the last frames per second."""
-    since = state.get("since", "")
-    took = int(state["uptime"]) - int(since) if since.isdigit() else 0
     figures = state.get("perf", "").strip()
-    return f"{name}: {_phase(state)}, {took} s{f', {figures}' if figures else ''}"
+    return f"{_phase(state)}, {_age(state)} s{f', {figures}' if figures else ''}"
+
+
+def _age(state: dict[str, str]) -> int:
+    """Seconds since the phase began."""
+    since = state.get("since", "")
+    return int(state["uptime"]) - int(since) if since.isdigit() else 0
 
 
 def _fetch(session: Session, run: str, folder: Path, cases: Sequence[Case]) -> None:

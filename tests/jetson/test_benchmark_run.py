@@ -224,6 +224,15 @@ def test_app_that_does_not_listen_to_sigint_is_measured_all_the_same(bench, capl
 
 
 @pytest.mark.slow
+def test_app_that_cannot_be_ended_is_not_followed_for_ever(bench, monkeypatch):
+    bench.push(chosen_gpu="stubborn")
+    # The device goes on for half a minute, and the desk's patience is over before.
+    monkeypatch.setattr(benchmark, "OVERDUE_S", -28)
+    message = bench.failure(duration_s=1, stop_timeout_s=30)
+    assert "chosen-gpu: measuring" in message and "reboot the device" in message
+
+
+@pytest.mark.slow
 def test_engine_that_is_not_saved_is_told(bench, caplog):
     bench.push(chosen_gpu="no-engine")
     assert bench.run(duration_s=1)["cases"][0]["engine_build"]["files"] == []
