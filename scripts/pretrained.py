@@ -8,6 +8,8 @@ SOURCE is the section `train.pretrained` as JSON, CODEC the environment.json of 
 import hashlib
 import http.client
 import json
+import logging
+import math
 import os
 import re
 import shutil
@@ -22,13 +24,14 @@ from typing import Any
 
 from datasets.program import describe
 from decrypt_model import decrypt_model
-from detectnet_v2.progress import draws_bars
+from detectnet_v2.progress import progress
 from etlt.errors import EtltError
-from tqdm import tqdm
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # a MiB, which is what progress counts
 ATTEMPTS = 3
 NGC = "https://api.ngc.nvidia.com"
+
+logger = logging.getLogger(__name__)
 
 
 def sha256(path: Path) -> str:
@@ -109,20 +112,11 @@ def _receive(url: str, part: Path, title: str) -> bool:
         resumed = start > 0 and response.status == 206
         length = response.headers.get("Content-Length")
         total = int(length) + (start if resumed else 0) if length else None
-        with (
-            part.open("ab" if resumed else "wb") as file,
-            tqdm(
-                total=total,
-                initial=start if resumed else 0,
-                unit="B",
-                unit_scale=True,
-                desc=title,
-                disable=not draws_bars(),
-            ) as bar,
-        ):
-            while chunk := response.read(CHUNK):
+        left = math.ceil(int(length) / CHUNK) if length else 0
+        chunks = iter(lambda: response.read(CHUNK), b"")
+        with part.open("ab" if resumed else "wb") as file:
+            for chunk in progress(chunks, left, f"MiB of {title}", logger):
                 file.write(chunk)
-                bar.update(len(chunk))
     return total is None or _size(part) >= total
 
 
@@ -218,6 +212,7 @@ def fetch(source: dict[str, Any], output: Path, codec: Path | None = None) -> No
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
     source, output, *codec = arguments
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         fetch(json.loads(source), Path(output), *map(Path, codec))
     except (ValueError, OSError) as problem:

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in everything that -i names."""
+    """Detect in everything that -i names; a damaged file does not keep the others from it."""
     with task_status(args.results_dir, "DetectNet_v2 Inference"):
         inference = load_inference(args.experiment_spec)
         images, videos, camera = find_inputs(args.image_dir)
@@ -62,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
         if output.draws:
             overlay.check_formats(images)
         detector = Detector(inference, args.model_path, args.batch_size)
-        if images:
-            detect_images(detector, output, images)
+        unreadable = detect_images(detector, output, images)
         for video, name in output_names(videos).items():
-            detect_video(detector, output, video, name, camera=camera)
+            try:
+                detect_video(detector, output, video, name, camera=camera)
+            except DetectNetError as error:
+                unreadable.append(error)
+        if unreadable:
+            raise DetectNetError("\n".join(map(str, unreadable)))
         logger.info("Inference complete: %s", args.results_dir)
     return 0
 
@@ -217,12 +221,10 @@ class Output:
             overlay.write_labels(path, found, self._styles)
 
 
-def detect_images(detector: Detector, output: Output, paths: Sequence[Path]) -> None:
-    """Detect in images; one that cannot be read does not keep the others from being done.
-
-    Raises:
-        DetectNetError: at the end, if images could not be read.
-    """
+def detect_images(
+    detector: Detector, output: Output, paths: Sequence[Path]
+) -> list[DetectNetError]:
+    """Detect in images; return what those that cannot be read have."""
     unreadable = []
     names = output_names(paths)
     work = progress(_read_ahead(paths), len(paths), "images", logger)
@@ -236,8 +238,7 @@ def detect_images(detector: Detector, output: Output, paths: Sequence[Path]) -> 
             if output.draws:
                 overlay.write_image(output.annotated(frame, detections), output.images / path.name)
             output.write_labels(output.labels / f"{names[path]}.txt", detections)
-    if unreadable:
-        raise DetectNetError("\n".join(map(str, unreadable)))
+    return unreadable
 
 
 def _read_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, np.ndarray | DetectNetError]]:

@@ -276,6 +276,18 @@ def test_a_video_that_cannot_be_read_is_one_line(run, write_spec, tmp_path, make
     assert not list((tmp_path / "r").rglob("*.mp4*"))
 
 
+def test_damaged_files_of_a_folder_do_not_keep_the_videos_from_being_done(run, write_spec, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_bytes(b"\xff\xd8\xff")
+    spoil(tmp_path / "in/b.mp4")
+    write_video(tmp_path / "in/c.mp4", range(3))
+    status, errors = run("-e", write_spec(), "-i", tmp_path / "in", "-r", tmp_path / "r")
+    assert status == cli.FAILED
+    assert "a.jpg" in errors and "b.mp4: video is damaged" in errors
+    assert len(list((tmp_path / "r/labels/c").iterdir())) == 3
+    assert [item.name for item in (tmp_path / "r/images_annotated").iterdir()] == ["c.mp4"]
+
+
 def test_a_video_that_cannot_be_written_leaves_no_part(short_files, tmp_path):
     rng = np.random.default_rng(0)
     target = tmp_path / "out/clip.mp4"

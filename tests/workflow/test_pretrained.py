@@ -63,6 +63,14 @@ def test_download(server, tmp_path):
     assert output.read_bytes() == CONTENT
 
 
+def test_a_long_download_tells_how_far_it_is(server, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("detectnet_v2.progress.SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr("pretrained.CHUNK", 1 << 18)
+    with caplog.at_level("INFO"):
+        fetch(url(server[0]), tmp_path / "first.hdf5")
+    assert caplog.messages[0].startswith("1 of 4 MiB of first.hdf5, ")
+
+
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     output = tmp_path / "weights.pth"
     part_of(f"{server[0]}/weights.pth", output).write_bytes(CONTENT[:1000])
