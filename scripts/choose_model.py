@@ -40,7 +40,12 @@ def choose_model(
     table = pd.DataFrame(rows)
     within = table[table["drop"] <= max_map_drop]
     chosen = within.sort_values(["parameters", "drop"], kind="stable").iloc[0]
-    if chosen["run"] == "unpruned" and len(within) > 1:
+    if not reference["mAP"]:
+        reason = (
+            "the mAP of the unpruned model is 0, so nothing can be chosen by it: train longer, and "
+            "look at `snakemake check_labels`"
+        )
+    elif chosen["run"] == "unpruned" and len(within) > 1:
         reason = f"no pruned model within prune.max_map_drop {max_map_drop:g} is smaller"
     elif chosen["run"] == "unpruned":
         smallest = table[table["run"] != "unpruned"]["drop"].min()

@@ -126,6 +126,14 @@ def evaluate(
     evaluation = evaluate_detections(
         ground_truth(samples, experiment), detections, experiment, wrapped=wrapped
     )
+    for name, count in evaluation.faces.items():
+        if count and not evaluation.average_precision[name]:
+            logger.warning(
+                "%s: none of its %d objects is found: was the training long enough, are the labels "
+                "right, is coverage_threshold too high?",
+                name,
+                count,
+            )
     frames = np.arange(len(samples) + wrapped) % len(samples)
     placement = Placement(experiment.augmentation_config)
     in_images = [

@@ -243,6 +243,15 @@ def test_a_model_and_its_export_find_the_same(data, small_spec, make_model, tmp_
             assert found[0] == pytest.approx(expected[0], abs=0.05)
 
 
+def test_a_class_of_which_nothing_is_found_is_told(data, small_spec, color_detector, caplog):
+    threshold = ("coverage_threshold: 0.5", "coverage_threshold: 0.95")
+    experiment = spec.load_experiment(small_spec(BATCH_OF_TWO, threshold))
+    result = evaluate.evaluate(experiment, color_detector, validation_samples(experiment))
+    count = result.evaluation.faces["mask"]
+    assert count
+    assert f"mask: none of its {count} objects is found: was the training long" in caplog.text
+
+
 def test_bfloat16_is_near_float32(data, small_spec, make_model, tmp_path):
     save_model(make_model(10, 2, input_height=96, input_width=160), tmp_path / "model.hdf5")
     costs = []

@@ -51,6 +51,12 @@ def test_a_pruned_model_that_is_no_smaller_is_not_said_to_lose_too_much():
     assert choice["reason"] == "no pruned model within prune.max_map_drop 1 is smaller"
 
 
+def test_models_that_find_nothing_are_not_said_to_be_as_good_as_each_other():
+    runs = {"unpruned": metrics(0.0, 1000), "retrained/0.3": metrics(0.0, 600)}
+    choice, _ = choose_model(runs, 0.6)
+    assert choice["reason"].startswith("the mAP of the unpruned model is 0, so nothing")
+
+
 def test_table_has_every_run_with_its_share():
     _, table = choose_model(RUNS, 0.6)
     assert list(table["run"]) == list(RUNS)
