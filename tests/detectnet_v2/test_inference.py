@@ -276,7 +276,9 @@ def test_a_video_that_cannot_be_read_is_one_line(run, write_spec, tmp_path, make
     assert not list((tmp_path / "r").rglob("*.mp4*"))
 
 
-def test_damaged_files_of_a_folder_do_not_keep_the_videos_from_being_done(run, write_spec, tmp_path):
+def test_damaged_files_of_a_folder_do_not_keep_the_videos_from_being_done(
+    run, write_spec, tmp_path
+):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.jpg").write_bytes(b"\xff\xd8\xff")
     spoil(tmp_path / "in/b.mp4")
