@@ -78,7 +78,8 @@ def verify(
     reference = evaluate(with_nms(experiment, numbers), Path(model), samples)
     toolkit_figures = figures(reference.evaluation)
     drop = toolkit_figures["mAP"] - desk_figures["mAP"]
-    agreed = agreement(reference.detections, desk, samples)
+    limits = [numbers[name].get("topk", -1) for name in target_classes(experiment)]
+    agreed = agreement(strongest(reference.detections, limits), desk, samples)
     result = {
         "release": release.name,
         "images": len(samples),
@@ -162,6 +163,22 @@ def with_nms(
         config.nms_iou_threshold = numbers[name]["nms-iou-threshold"]
         config.nms_confidence_threshold = numbers[name]["post-cluster-threshold"]
     return changed
+
+
+def strongest(
+    found: Sequence[Sequence[Detections]], limits: Sequence[int]
+) -> list[list[Detections]]:
+    """Return nvinfer's topk of each image and class, which the toolkit lacks; -1 keeps all.
+
+    Args:
+        found: detections of each image and class, best first.
+        limits: of each class.
+    """
+    ends = [None if limit < 0 else limit for limit in limits]
+    return [
+        [(boxes[:end], scores[:end]) for (boxes, scores), end in zip(image, ends, strict=True)]
+        for image in found
+    ]
 
 
 def agreement(

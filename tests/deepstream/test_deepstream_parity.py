@@ -112,6 +112,16 @@ def test_disagreement_is_counted_box_by_box(release, squares, compared):
     assert len(result["agreement"]["worst_images"]) >= 1
 
 
+def test_boxes_beyond_topk_are_nobodys(release, squares, labelled, synthetic, tmp_path):
+    one = synthetic.clustering(topk=1)
+    numbers = tmp_path / "one.json"
+    numbers.write_text(json.dumps(one))
+    folder = release(numbers=one)
+    result = verify(folder, model=squares, spec=labelled, clustering=numbers)
+    assert result["agreement"]["share_of_images"] == 1.0
+    assert result["agreement"]["only_toolkit"] == 0
+
+
 def test_tuning_beats_the_defaults(squares, labelled, synthetic, tmp_path):
     """nvinfer's 0.2 lets the diagonal cells through; the search finds a clean set of numbers."""
     found = tune_clustering(squares, labelled, labelled)
