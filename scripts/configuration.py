@@ -265,14 +265,19 @@ def _check_training(section: str, training: dict[str, Any]) -> None:
 
 
 def _check_first_weights(config: dict[str, Any]) -> None:
-    for section in ("train", "retrain"):
-        pretrained = config[section].get("pretrained", {"source": "none"})
-        name = pretrained.get("path") or pretrained.get("url")
-        if config["toolkit"] != "native" and name and Path(name).suffix not in (".hdf5", ".tlt"):
+    for key in ("pretrained", "num_layers"):
+        if key in config["retrain"]:
             raise ConfigError(
-                f"{section}.pretrained: {name} is for the native toolkit; {config['toolkit']} "
-                "reads NVIDIA's .hdf5 and .tlt, such as NGC's backbone (source: ngc)"
+                f"retrain.{key}: retraining goes on with the pruned model and its layers; take it "
+                f"out, or set train.{key}"
             )
+    pretrained = config["train"]["pretrained"]
+    name = pretrained.get("path") or pretrained.get("url")
+    if config["toolkit"] != "native" and name and Path(name).suffix not in (".hdf5", ".tlt"):
+        raise ConfigError(
+            f"train.pretrained: {name} is for the native toolkit; {config['toolkit']} "
+            "reads NVIDIA's .hdf5 and .tlt, such as NGC's backbone (source: ngc)"
+        )
 
 
 def _check_pruning(config: dict[str, Any]) -> None:

@@ -139,6 +139,19 @@ def test_defaults_fill_what_is_left_out(config, schema):
         ("toolkit_runner", "podman", "toolkit_runner: 'podman' is not one of"),
         ("retrain", {"epoch": 1}, "retrain.epoch: unknown key"),
         ("train.distill", {"weight": 1.0}, "set retrain.distill instead"),
+        ("retrain.pretrained", {"source": "none"}, "retrain.pretrained: retraining goes on with"),
+        ("retrain.num_layers", 10, "retrain.num_layers: retraining goes on with the pruned model"),
+        ("deploy.devices.nano.width", 853, "deploy.devices.nano.width: 853 is not a multiple of 2"),
+        (
+            "deploy.devices.nano.cameras",
+            {"v4l2": {"uri": "rtsp://x"}},
+            "deploy.devices.nano.cameras.v4l2.uri: unknown key",
+        ),
+        (
+            "deploy.devices.nano.cameras",
+            {"rtsp": {"uri": "10.0.0.5"}},
+            "deploy.devices.nano.cameras.rtsp.uri: '10.0.0.5' does not match",
+        ),
         (
             "train.native.ema_decy",
             0.9,
