@@ -134,12 +134,16 @@ def in_results(path):
     return path.replace("<results>", config["results_dir"])
 
 
+def is_drawing():
+    """Whether the graph is drawn and nothing is run, for which no file need be there."""
+    drawings = ("--rulegraph", "--dag", "--filegraph", "--d3dag")
+    return any(word.startswith(drawings) for word in sys.argv)
+
+
 def raw_data(wildcards):
     """No file: stops the plan, with a line for each dataset of which something is missing."""
     datasets = config["datasets"]
-    drawings = ("--rulegraph", "--dag", "--filegraph", "--d3dag")
-    is_drawing = any(word.startswith(drawings) for word in sys.argv)
-    if is_drawing or not missing_data(wildcards.dataset, datasets[wildcards.dataset]):
+    if is_drawing() or not missing_data(wildcards.dataset, datasets[wildcards.dataset]):
         return []
     index = Path(
         in_results(f"<results>/index/{wildcards.split}/{wildcards.dataset}.csv")

@@ -39,11 +39,12 @@ rule retrain_spec:
         classes=spec_classes(RETRAIN),
         network=network(),
         training=weight_settings(RETRAIN),
+        # Not compared, as in train_spec.
         evaluation=lambda wc, output: evaluation_settings(RETRAIN),
+        native=lambda wc, output: native_options(RETRAIN, teacher_file()),
         data=data_source(),
         model_file=lambda wc: [in_results(f"<results>/pruned/{wc.threshold}/{MODEL}")],
         load_graph=True,
-        native=native_options(RETRAIN, teacher_file()),
     template_engine:
         "jinja2"
 
@@ -63,7 +64,7 @@ use rule train as retrain with:
     benchmark:
         "<benchmarks>/retrain/{threshold}.tsv"
     resources:
-        gpu=1,
+        gpu=RETRAIN["gpus"],
         mem_mb=training_memory_mb(RETRAIN, RETRAIN["gpus"]),
     params:
         runner=runner("train"),
@@ -124,6 +125,11 @@ rule inference_spec:
         classes=CLASSES,
         network=network(),
         evaluation=inference_settings(),
+        native={
+            key: value
+            for key, value in native_options(TRAIN).items()
+            if key in EVALUATION_OPTIONS
+        },
         confidence=(
             None if TOOLKIT.is_native else config["inference"]["confidence_threshold"]
         ),

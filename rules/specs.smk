@@ -1,5 +1,7 @@
 """What the templates of the specs are filled with."""
 
+from detectnet_v2.options import EVALUATION_OPTIONS, SPEED_OPTIONS
+
 
 def spec_classes(training):
     """What the spec templates say of each class, in channel order."""
@@ -10,13 +12,19 @@ def spec_classes(training):
     ]
 
 
-def evaluation_settings(training):
-    """What a spec says of evaluation and of checkpoints: none of it changes the trained weights."""
+def figure_settings():
+    """What a spec says of evaluation: all that determines a trained model's figures."""
     return config["evaluate"] | {
         "dbscan_min_samples": TOOLKIT.min_samples(
             config["evaluate"]["dbscan_min_samples"]
         ),
         "dbscan_eps": per_class(config["evaluate"]["dbscan_eps"], CLASSES),
+    }
+
+
+def evaluation_settings(training):
+    """What a spec says of evaluation and of checkpoints: none of it changes the trained weights."""
+    return figure_settings() | {
         "validation": training["validation"],
         "checkpoint_interval": training["checkpoint_interval"],
     }
@@ -28,7 +36,7 @@ def inference_settings():
     NVIDIA's evaluation prints no curve that a confidence could be read from.
     """
     if TOOLKIT.is_native:
-        return evaluation_settings(TRAIN)
+        return figure_settings()
     settings = config["inference"]
     return settings | {
         "dbscan_eps": per_class(settings["dbscan_eps"], CLASSES),
@@ -37,9 +45,24 @@ def inference_settings():
 
 
 def weight_settings(training):
-    """What a spec says of training: all that determines the trained weights."""
-    watched = ("validation", "checkpoint_interval")
-    return {key: value for key, value in training.items() if key not in watched}
+    """What a spec says of training: all that determines the trained weights.
+
+    Of the native options those that do; none under another toolkit, which reads none of them.
+    """
+    other = ("validation", "checkpoint_interval", "native", "distill")
+    settings = {key: value for key, value in training.items() if key not in other}
+    if TOOLKIT.is_native:
+        settings["native"] = without(
+            training["native"], SPEED_OPTIONS + EVALUATION_OPTIONS
+        )
+        if "distill" in training:
+            settings["distill"] = training["distill"]
+    return settings
+
+
+def without(options, names):
+    """The options but those of these names."""
+    return {key: value for key, value in options.items() if key not in names}
 
 
 def native_options(training, teacher=()):
@@ -111,6 +134,22 @@ def pretrained_file():
     if source["source"] == "none":
         return []
     return [f"<results>/pretrained/weights{pretrained_suffix(source)}"]
+
+
+def first_weights(wildcards):
+    """No file: stops the plan where the file of first weights is missing, and its copy too."""
+    source = TRAIN["pretrained"]
+    places = [Path(source.get("path", "")).expanduser()]
+    places += [Path(in_results(path)) for path in pretrained_file()]
+    if (
+        source["source"] == "file"
+        and not is_drawing()
+        and not any(map(Path.is_file, places))
+    ):
+        sys.exit(
+            f"train.pretrained.path: {source['path']} is no file; correct it, or take source: none"
+        )
+    return []
 
 
 def pretrained_content():

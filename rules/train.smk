@@ -2,6 +2,7 @@
 # weights and train again. The codec, likewise, does not change what it decrypts.
 rule pretrained:
     input:
+        first_weights,
         codec=ancient(
             ["<results>/codec/environment.json"]
             if needs_codec(TRAIN["pretrained"])
@@ -11,7 +12,8 @@ rule pretrained:
         "<results>/pretrained/weights{suffix}",
     log:
         "<logs>/pretrained/weights{suffix}.log",
-    retries: 2
+    # What is wrong with a download shows before the data is converted.
+    priority: 100
     conda:
         "../envs/workflow.yaml"
     params:
@@ -33,12 +35,12 @@ rule train_spec:
         classes=spec_classes(TRAIN),
         network=network(),
         training=weight_settings(TRAIN),
-        # Taking `output` keeps this from being compared: only a change of the weights trains again.
+        # Taking `output` keeps these from being compared: only a change of the weights trains again.
         evaluation=lambda wc, output: evaluation_settings(TRAIN),
+        native=lambda wc, output: native_options(TRAIN),
         data=data_source(),
         model_file=[in_results(path) for path in pretrained_file()],
         load_graph=False,
-        native=native_options(TRAIN),
     template_engine:
         "jinja2"
 
@@ -62,7 +64,7 @@ rule train:
         toolkit_container()
     threads: ALL_CORES
     resources:
-        gpu=1,
+        gpu=TRAIN["gpus"],
         mem_mb=training_memory_mb(TRAIN, TRAIN["gpus"]),
     params:
         runner=runner("train"),
@@ -88,11 +90,14 @@ rule evaluate_spec:
         classes=spec_classes(TRAIN),
         network=network(),
         training=weight_settings(TRAIN),
-        evaluation=evaluation_settings(TRAIN),
+        figures=figure_settings(),
+        options=without(native_options(TRAIN), SPEED_OPTIONS),
+        # Taking `output` keeps these from being compared: what of them changes a figure stands above.
+        evaluation=lambda wc, output: evaluation_settings(TRAIN),
+        native=lambda wc, output: native_options(TRAIN),
         data=lambda wc: data_source(wc.subset),
         model_file=[],
         load_graph=False,
-        native=native_options(TRAIN),
     template_engine:
         "jinja2"
 

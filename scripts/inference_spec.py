@@ -42,11 +42,12 @@ def write_spec(
     evaluation: Mapping[str, Any],
     confidences: Mapping[str, float],
     confidence_in_clustering: bool = False,
+    native: Mapping[str, Any] | None = None,
 ) -> None:
     """Render the spec; what is drawn is what is surer than the given confidences.
 
     `confidence_in_clustering` is TAO's dialect: dbscan_confidence_threshold in clustering_config,
-    in place of confidence_threshold beside it.
+    in place of confidence_threshold beside it. `native` is how the native toolkit evaluates.
     """
     names = list(confidences)
     classes = [
@@ -69,6 +70,7 @@ def write_spec(
         model=model,
         evaluation=evaluation,
         confidence_in_clustering=confidence_in_clustering,
+        native=native or {},
         **network,
     )
     part = output.with_name(f"{output.name}.part")
@@ -94,6 +96,7 @@ if __name__ == "__main__":
         evaluation=snakemake.params.evaluation,
         confidences=found,
         confidence_in_clustering=snakemake.params.confidence_in_clustering,
+        native=snakemake.params.native,
     )
     said = ", ".join(f"{name} {confidence:.4g}" for name, confidence in found.items())
     Path(snakemake.log[0]).write_text(f"confidence thresholds: {said}\n", encoding="utf-8")

@@ -15,6 +15,7 @@ import torch
 from detectnet_v2 import spec_pb2
 from detectnet_v2.dataset import Sample
 from detectnet_v2.errors import DetectNetError
+from detectnet_v2.options import EVALUATION_OPTIONS, SPEED_OPTIONS
 from detectnet_v2.whole_file import whole_file
 
 _LOG = logging.getLogger(__name__)
@@ -34,18 +35,20 @@ def training_digest(
 ) -> str:
     """Digest of everything that decides a training's result, in hexadecimal.
 
-    Settings that only decide where or how fast it runs are left out: ``workers``, ``threads``,
-    ``cache_directory``, ``compile``, ``deterministic``, ``visualizer``, ``checkpoint_interval``.
-    ``precision`` is the one that was asked for.
+    Left out is what only decides where or how fast it runs, or what an evaluation says; of
+    ``evaluation_config`` only early stopping asks. ``precision`` is the one that was asked for.
     """
     spec = spec_pb2.Experiment()
     spec.CopyFrom(experiment)
-    for name in ("workers", "threads", "cache_directory", "compile", "deterministic"):
+    for name in SPEED_OPTIONS + EVALUATION_OPTIONS:
         spec.native.ClearField(name)
     if spec.native == spec_pb2.NativeConfig():
         spec.ClearField("native")
     spec.training_config.ClearField("visualizer")
     spec.training_config.ClearField("checkpoint_interval")
+    spec.ClearField("postprocessing_config")
+    if not spec.training_config.learning_rate.HasField("early_stopping_annealing_schedule"):
+        spec.ClearField("evaluation_config")
     digest = hashlib.sha256(f"{_FORMAT} {processes} {precision} {image_digest}\n".encode())
     digest.update(spec.SerializeToString(deterministic=True))
     for sample in samples:

@@ -94,10 +94,25 @@ def test_the_digest_ignores_where_and_how_fast():
     spec.native.deterministic = True
     spec.training_config.checkpoint_interval = 5
     spec.training_config.visualizer.enabled = True
+    # What an evaluation says.
+    spec.native.evaluation_precision = "bfloat16"
+    spec.native.postprocessing = spec_pb2.NativeConfig.CORRECTED
+    spec.postprocessing_config.target_class_config["mask"].clustering_config.dbscan_eps = 0.3
+    spec.evaluation_config.validation_period_during_training = 3
     plain = spec_pb2.Experiment(random_seed=3)
     plain.training_config.SetInParent()
     assert digest(experiment=spec) == digest(experiment=plain)
     assert spec.native.workers == 4
+
+
+def test_the_digest_minds_validation_where_that_ends_the_training():
+    digests = []
+    for period in (1, 3):
+        spec = spec_pb2.Experiment()
+        spec.training_config.learning_rate.early_stopping_annealing_schedule.patience_steps = 5
+        spec.evaluation_config.validation_period_during_training = period
+        digests.append(digest(experiment=spec))
+    assert digests[0] != digests[1]
 
 
 def test_a_missing_pretrained_file_is_named():

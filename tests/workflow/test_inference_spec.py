@@ -38,6 +38,7 @@ def test_the_toolkit_reads_the_spec(curve, tmp_path, repository):
         network={"width": 160, "height": 96},
         evaluation=EVALUATION,
         confidences=best_confidences(curve, ["mask", "no-mask"]),
+        native={"evaluation_precision": "bfloat16", "dbscan_min_samples": "INTEGER"},
     )
     inference = spec.load_inference(output)
     assert list(inference.inferencer_config.target_classes) == ["mask", "no-mask"]
@@ -45,4 +46,7 @@ def test_the_toolkit_reads_the_spec(curve, tmp_path, repository):
     mask, _ = postprocess.inference_clustering(inference)
     assert mask.dbscan_confidence == 1.25
     assert mask.min_height == 4
+    # Evaluation's way of reading 0.05, and its arithmetic.
+    assert mask.min_weight == 1.0
+    assert inference.native.evaluation_precision == "bfloat16"
     assert not output.with_name("inference_spec.txt.part").exists()

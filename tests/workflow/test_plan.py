@@ -13,6 +13,8 @@ CONFIG_FILE = Path(__file__).parent / "small.yaml"
 ALL = "all"
 MODEL_STAGES = {"train", "evaluate", "prune", "retrain", "choose_model", "export_model"}
 DATA_STAGES = {"index", "group_duplicates", "choose_faces", "kitti", "kitti_listing", "tfrecords"}
+REPORT = {"make_report", "report"}
+"""What shows the config is made anew after every change of it."""
 
 
 def rules_of(jobs):
@@ -59,9 +61,41 @@ def test_changed_evaluation_trains_nothing(finished_checkout, plan):
     assert not {"train", "prune", "retrain"} & rules_of(jobs)
 
 
-def test_validation_while_training_is_no_reason_to_train(finished_checkout, plan):
+def test_validation_while_training_changes_the_report_alone(finished_checkout, plan):
     change = {"train": {"validation": {"period": 2}}}
-    assert not {"train", "retrain"} & rules_of(plan(finished_checkout, ALL, config=change))
+    assert rules_of(plan(finished_checkout, ALL, config=change)) <= REPORT
+
+
+def test_options_of_speed_change_the_report_alone(finished_checkout, plan):
+    change = {"train": {"native": {"workers": 3, "compile": True}}}
+    assert rules_of(plan(finished_checkout, ALL, config=change)) <= REPORT
+
+
+def test_options_of_evaluation_train_nothing(finished_checkout, plan):
+    change = {"train": {"native": {"evaluation_precision": "bfloat16"}}}
+    rules = rules_of(plan(finished_checkout, ALL, config=change))
+    assert {"evaluate", "inference_spec"} <= rules
+    assert not {"train", "prune", "retrain", "calibration_tensorfile"} & rules
+
+
+def test_options_of_training_train(finished_checkout, plan):
+    change = {"train": {"native": {"coverage_focal_gamma": 1.5}}}
+    assert rules_of(plan(finished_checkout, ALL, config=change)) >= MODEL_STAGES
+
+
+def test_changed_distillation_retrains_alone(finished_checkout, plan):
+    rules = rules_of(plan(finished_checkout, ALL, config={"retrain": {"distill": {"weight": 0.5}}}))
+    assert "retrain" in rules
+    assert not {"train", "prune"} & rules
+
+
+def test_first_weights_that_are_missing_stop_the_plan(fresh_checkout, snakemake):
+    config = {"train": {"pretrained": {"source": "file", "path": "/none/resnet18.hdf5"}}}
+    done = snakemake(fresh_checkout, ALL, "-n", config=config, check=False)
+    assert done.returncode
+    told = "train.pretrained.path: /none/resnet18.hdf5 is no file; correct it, or take source: none"
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_changed_class_list_redoes_everything(finished_checkout, plan):
