@@ -4,12 +4,12 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from detectnet_v2 import spec_pb2
 from detectnet_v2.convolution import choose_gradients
+from detectnet_v2.cores import available_cores
 from detectnet_v2.model import DetectNetV2
 
 _LOG = logging.getLogger(__name__)
@@ -113,17 +113,6 @@ def _step_time(model: DetectNetV2, precision: Precision) -> float:
         for name, value in model.named_buffers():
             value.copy_(buffers[name])
     return best
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity and its control group's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text(encoding="ascii").split()
-        if limit != "max":
-            cores = min(cores, max(1, round(int(limit) / int(period))))
-    return cores or 1
 
 
 def set_threads(requested: int, processes: int) -> int:

@@ -13,13 +13,14 @@ import torch
 from detectnet_v2 import curriculum, loader, spec_pb2
 from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.checkpoint import CheckpointFolder, training_digest
+from detectnet_v2.cores import available_cores
 from detectnet_v2.dataset import target_classes, training_samples, validation_samples
 from detectnet_v2.distillation import teacher_from_spec
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.image_cache import content_digest
 from detectnet_v2.interruption import Stop, stop_signals
 from detectnet_v2.model_file import save_model
-from detectnet_v2.precision import available_cores, requested_precision, set_threads
+from detectnet_v2.precision import requested_precision, set_threads
 from detectnet_v2.status import StatusLog
 from detectnet_v2.trainer import Reading, StepResult, Trainer, Wishes
 from detectnet_v2.training_log import TrainingLog

@@ -1,6 +1,7 @@
 """Calibration and INT8 simulation of small networks, against NumPy, and their command lines."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -64,6 +65,11 @@ def test_workers_do_not_change_the_result(make_model):
     many = collect_histograms(model, photographs(5), workers=3)
     for name, histogram in one.items():
         np.testing.assert_array_equal(histogram.counts, many[name].counts)
+
+
+def test_workers_are_counted_on_systems_without_affinities_too(make_model, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert collect_histograms(onnx_model(make_model(10, 2, **SIZE)), photographs(1))
 
 
 def test_input_and_heads_keep_their_whole_range(make_model):
