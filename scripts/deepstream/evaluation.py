@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 from detectnet_v2 import spec_pb2
+from detectnet_v2.cores import job_threads
 from detectnet_v2.dataset import Sample, target_classes, validation_samples
 from detectnet_v2.images import read_image
 from detectnet_v2.metrics import Evaluation, evaluate_detections
@@ -21,7 +22,6 @@ from detectnet_v2.spec import load_experiment
 from deepstream.detector import Detector, Objects
 from deepstream.errors import DeepStreamError
 from deepstream.inferconfig import InferConfig
-from deepstream.network import cores
 from deepstream.surface import Surface
 
 log = logging.getLogger("deepstream")
@@ -51,7 +51,7 @@ def check_classes(config: InferConfig, experiment: spec_pb2.Experiment) -> None:
 def over_samples(
     detector: Detector, samples: Sequence[Sample], work: Callable[[Sample, Surface], T], what: str
 ) -> Iterator[T]:
-    """Yield work(sample, surface) of every sample in order, computed by one thread a core.
+    """Yield work(sample, surface) of every sample in order; a job has a thread for each core.
 
     The detector should be loaded with threads=1.
     """
@@ -59,7 +59,7 @@ def over_samples(
     def one(sample: Sample) -> T:
         return work(sample, Surface.from_rgb(read_image(sample.image)))
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(job_threads()) as pool:
         yield from progress(pool.map(one, samples), len(samples), what, log)
 
 

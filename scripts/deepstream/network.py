@@ -1,7 +1,6 @@
 """Runs the detector's ONNX with ONNX Runtime, as nvinfer runs its TensorRT engine."""
 
 import logging
-import os
 import tempfile
 from pathlib import Path
 
@@ -126,8 +125,3 @@ def providers() -> list[str]:
 
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     return [name for name in wanted if name in onnxruntime.get_available_providers()]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -7,13 +7,14 @@ hand-over is bounded, so that memory does not grow with the length of the video.
 import logging
 import threading
 
+from detectnet_v2.cores import job_threads
+
 from deepstream import inferconfig
 from deepstream.appconfig import FILE_SINK, AppConfig
 from deepstream.detector import NOTHING, Detector, Objects
 from deepstream.errors import DeepStreamError
 from deepstream.kittidump import KittiDump
 from deepstream.muxer import Muxer
-from deepstream.network import cores
 from deepstream.osd import Mosaic, draw
 from deepstream.perf import PerfMeter
 from deepstream.sinks import FileSink, Pacer
@@ -153,10 +154,10 @@ class Pipeline:
                 f"{self.config.path}: [streammux] batch-size={self.config.mux.batch_size} exceeds "
                 f"batch-size={infer.batch_size} of {gie.config_file.name}"
             )
-        workers = workers or min(_MOST_WORKERS, cores())
+        workers = workers or min(_MOST_WORKERS, job_threads())
         # Calls at the same time lose less to waiting than one call on all cores. The session's
         # threads are shared by the calls, and every caller computes as well.
-        return Detector(infer, threads=max(1, cores() - workers + 1)), workers
+        return Detector(infer, threads=max(1, job_threads() - workers + 1)), workers
 
     def _make_dump(self, instance):
         if self.config.kitti_dir is None or self._detector is None:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from detectnet_v2.calibration_cache import activation_tensors, version_number, write_cache
-from detectnet_v2.cores import available_cores
+from detectnet_v2.cores import job_threads
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.histogram import ActivationHistogram
 from detectnet_v2.images import read_image, stretch
@@ -65,7 +65,7 @@ def collect_histograms(
     shape = value.shape[1:]
     batch = value.shape[0] if isinstance(value.shape[0], int) else 1
     totals = {name: ActivationHistogram() for name in [value.name, *names]}
-    workers = workers or min(available_cores(), _MOST_WORKERS)
+    workers = workers or min(job_threads(), _MOST_WORKERS)
 
     def count(mine: dict[str, ActivationHistogram], inputs: np.ndarray) -> None:
         outputs = session.run(names, {value.name: inputs})

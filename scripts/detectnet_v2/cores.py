@@ -1,4 +1,4 @@
-"""How many processor cores a process may use."""
+"""How many processor cores a process may use, and should."""
 
 import os
 from pathlib import Path
@@ -16,3 +16,9 @@ def available_cores(quota: Path = QUOTA) -> int:
         if limit != "max":
             cores = min(cores, max(1, round(int(limit) / int(period))))
     return cores
+
+
+def job_threads() -> int:
+    """Threads to use: OMP_NUM_THREADS, which Snakemake sets to a job's, or the available cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return (int(given) if given.isdigit() else 0) or available_cores()

@@ -1,7 +1,6 @@
 """Device, number type and threads of a training, chosen from the spec and from what is there."""
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import torch
 
 from detectnet_v2 import spec_pb2
 from detectnet_v2.convolution import choose_gradients
-from detectnet_v2.cores import available_cores
+from detectnet_v2.cores import job_threads
 from detectnet_v2.model import DetectNetV2
 
 _LOG = logging.getLogger(__name__)
@@ -123,8 +122,6 @@ def set_threads(requested: int, processes: int) -> int:
     """
     threads = requested
     if not threads:
-        given = os.environ.get("OMP_NUM_THREADS", "")
-        together = int(given) if given.isdigit() else 0
-        threads = max(1, (together or available_cores()) // processes)
+        threads = max(1, job_threads() // processes)
     torch.set_num_threads(threads)
     return threads

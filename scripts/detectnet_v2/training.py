@@ -13,7 +13,7 @@ import torch
 from detectnet_v2 import curriculum, loader, spec_pb2
 from detectnet_v2.allocator import keep_freed_memory
 from detectnet_v2.checkpoint import CheckpointFolder, training_digest
-from detectnet_v2.cores import available_cores
+from detectnet_v2.cores import job_threads
 from detectnet_v2.dataset import target_classes, training_samples, validation_samples
 from detectnet_v2.distillation import teacher_from_spec
 from detectnet_v2.errors import DetectNetError
@@ -119,7 +119,7 @@ class _Training:
             canvas=canvas,
             pin_memory=device.type == "cuda",
         )
-        self._workers = experiment.native.workers or max(1, available_cores() // run.processes // 2)
+        self._workers = experiment.native.workers or max(1, job_threads() // run.processes // 2)
 
         files = [
             experiment.model_config.pretrained_model_file,

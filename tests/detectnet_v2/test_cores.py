@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from detectnet_v2.cores import available_cores
+from detectnet_v2.cores import available_cores, job_threads
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_counting_cores_does_not_load_pytorch(repository):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_job_takes_the_threads_that_it_was_given(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert job_threads() == 3
+    for nothing in ("", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nothing)
+        assert job_threads() == available_cores()
