@@ -55,7 +55,10 @@ def report_config(repository: Path) -> dict:
     config["train"]["epochs"] = 30
     check_config(config, repository / "config/config.schema.yaml")
     config["deploy"]["devices"] = {
-        "xavier_nx": {"host": "192.0.2.7", "user": "somebody", "board": "xavier_nx"},
+        "xavier_nx": {
+            **{"host": "192.0.2.7", "user": "somebody", "board": "xavier_nx"},
+            "cameras": {"rtsp": {"uri": "rtsp://somebody:secret@192.0.2.9/stream", "fps": 25}},
+        },
         "nano": {"host": "192.0.2.8", "board": "nano"},
     }
     return config

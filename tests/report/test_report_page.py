@@ -154,6 +154,8 @@ def test_page_keeps_addresses_of_devices_to_itself(report):
     assert "xavier_nx" in text
     assert "192.0.2." not in text
     assert "somebody" not in text
+    assert "secret" not in text
+    assert "rtsp:" in text
 
 
 def test_page_tells_versions_seeds_and_revision(report):

@@ -388,7 +388,7 @@ def test_missing_logs_leave_the_time_line_out(run, folder):
 def test_configuration_is_shown_without_addresses(report_config):
     shown = provenance.shown(report_config)
     assert shown["deploy"]["devices"] == {
-        "xavier_nx": {"board": "xavier_nx"},
+        "xavier_nx": {"board": "xavier_nx", "cameras": {"rtsp": {"fps": 25}}},
         "nano": {"board": "nano"},
     }
     assert report_config["deploy"]["devices"]["nano"]["host"] == "192.0.2.8"

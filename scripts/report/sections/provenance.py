@@ -1,7 +1,7 @@
 """Chapter on where the results come from: versions, seeds, times and the configuration."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -17,6 +17,8 @@ PACKAGES = (
 )
 # Where a device stands and who logs in there is nobody else's business.
 PRIVATE = ("host", "user", "port", "identity_file", "jump_host")
+# Where a camera streams from is as private, and often has its password in it.
+PRIVATE_OF_CAMERAS = ("uri",)
 
 
 def section(results: Results, revision: str | None) -> Section:
@@ -81,13 +83,25 @@ def running_times(results: Results) -> Table | None:
 
 
 def shown(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without the devices' addresses."""
+    """The configuration without the addresses of devices and cameras."""
     result = dict(config)
     deploy = dict(result.get("deploy", {}))
     if "devices" in deploy:
         deploy["devices"] = {
-            name: {key: value for key, value in device.items() if key not in PRIVATE}
-            for name, device in deploy["devices"].items()
+            name: _shown_device(device) for name, device in deploy["devices"].items()
         }
         result["deploy"] = deploy
     return result
+
+
+def _shown_device(device: Mapping[str, Any]) -> dict[str, Any]:
+    shown = _without(device, PRIVATE)
+    if "cameras" in shown:
+        shown["cameras"] = {
+            name: _without(camera, PRIVATE_OF_CAMERAS) for name, camera in shown["cameras"].items()
+        }
+    return shown
+
+
+def _without(section: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in keys}
