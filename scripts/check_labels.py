@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from class_colors import CLASS_COLORS
 from datasets import tables
 from datasets.errors import DatasetError
 from datasets.program import Log, reported
@@ -12,8 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 COLUMNS, ROWS = 6, 8
 CELL_WIDTH, MARGIN, FONT_SIZE = 320, 6, 11
 PAPER, INK = (255, 255, 255), (20, 20, 20)
-# Green for the first class, mask, and red for no-mask; more classes take the others in turn.
-COLOURS = ((0, 170, 60), (225, 30, 30), (20, 90, 220), (230, 150, 0), (150, 40, 190))
 
 
 def read_label(path: Path) -> list[tuple[str, tuple[float, float, float, float]]]:
@@ -40,7 +39,7 @@ def sheet(
     names: Sequence[str], folder: Path, classes: Sequence[str], title: str, log: Log
 ) -> Image.Image:
     """A contact sheet of the images `names` in `folder`/images with their labels' boxes."""
-    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(classes)}
+    colours = {name: CLASS_COLORS[index % len(CLASS_COLORS)] for index, name in enumerate(classes)}
     font = ImageFont.load_default(FONT_SIZE)
     cells = [
         cell(folder, name, colours, font)

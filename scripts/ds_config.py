@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepstream.devices import resolve
+from deepstream.devices import BENCHMARK_CLIP, BENCHMARK_CLIP_SIZE, resolve
 from deepstream.errors import DeepStreamError
 from deepstream.int8 import check_cache, read_judgement, settle_precision
 from deepstream.job import reported, single
@@ -14,10 +14,6 @@ from deepstream.render import Video, read_model, render, write_release
 from deepstream.sources import video_size
 
 log = logging.getLogger("deepstream")
-
-# NVIDIA's benchmark clip, on every device with DeepStream.
-DEVICE_CLIP = "/opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h265.mp4"
-DEVICE_CLIP_SIZE = (1920, 1080)
 
 
 def write_configs(
@@ -96,7 +92,7 @@ def write_configs(
 def _clip(settings, clip, files):
     """URI and size of the video; a clip that is given is added to the files to copy."""
     if clip is None:
-        return f"file://{settings.get('clip') or DEVICE_CLIP}", DEVICE_CLIP_SIZE
+        return f"file://{settings.get('clip') or BENCHMARK_CLIP}", BENCHMARK_CLIP_SIZE
     clip = Path(clip)
     files[f"clip{clip.suffix}"] = clip
     return f"file://clip{clip.suffix}", video_size(clip)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from class_colors import CLASS_COLORS
 from jinja2 import Environment, StrictUndefined
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-# Green for the first class, mask, and red for no-mask, as on the contact sheets.
-COLORS = ((0, 170, 60), (225, 30, 30), (20, 90, 220), (230, 150, 0), (150, 40, 190))
 # A class that was never found: no confidence is a good one.
 UNKNOWN = 0.5
 
@@ -57,7 +56,7 @@ def write_spec(
             "eps": evaluation["dbscan_eps"][name],
             "color": color,
         }
-        for name, color in zip(names, COLORS * len(names), strict=False)
+        for name, color in zip(names, CLASS_COLORS * len(names), strict=False)
     ]
     # NVIDIA's toolkits look there for a class that is not listed.
     others = classes[-1] | {"name": "default", "color": (255, 255, 255)}

@@ -16,6 +16,11 @@ _FIRST_WITHOUT_ETLT = releases.version_order("7.1")
 HIGHEST_EXPORTED_OPSET = 17
 
 
+# NVIDIA's benchmark clip, on every device with DeepStream.
+BENCHMARK_CLIP = "/opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h265.mp4"
+BENCHMARK_CLIP_SIZE = (1920, 1080)
+
+
 @dataclass(frozen=True)
 class Device:
     """One device of the config with the facts of its board.

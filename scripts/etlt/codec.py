@@ -21,8 +21,8 @@ INTERPRETER_VARIABLE = "ETLT_CODEC_PYTHON"
 """The environment variable with an interpreter that has the codec, where no config names one."""
 
 _WORKER = Path(__file__).with_name("worker.py")
-# nvinfer's buffer holds no more, with its closing zero.
-_LONGEST_KEY = 1023
+LONGEST_KEY = 1023
+"""Bytes of the longest key: nvinfer's buffer holds no more, with its closing zero."""
 
 
 def key_from_environment() -> str:
@@ -36,9 +36,9 @@ def key_from_environment() -> str:
         raise EtltError(
             f"the key of encrypted models is missing: set the environment variable {KEY_VARIABLE}"
         )
-    if len(key.encode()) > _LONGEST_KEY or not key.isprintable():
+    if len(key.encode()) > LONGEST_KEY or not key.isprintable():
         raise EtltError(
-            f"{KEY_VARIABLE}: the key is longer than {_LONGEST_KEY} bytes or has control signs"
+            f"{KEY_VARIABLE}: the key is longer than {LONGEST_KEY} bytes or has control signs"
         )
     return key
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepstream.errors import DeepStreamError
+from etlt.codec import LONGEST_KEY
 
 from jetson import cases
 from jetson.cases import Case
@@ -16,7 +17,6 @@ from jetson.errors import JetsonError
 PLAIN, PRIVATE = 0o644, 0o600
 # What belongs to a rendered folder; runs on the desk leave dumps, videos and reports beside it.
 SHIPPED = {".txt", ".onnx", ".etlt", ".bin", ".yml", ".yaml"}
-MAX_KEY_LENGTH = 1023  # nvinfer's buffer
 _ENCODED_MODEL = re.compile(r"^\s*tlt-encoded-model\s*=.*$", re.MULTILINE)
 _MODEL_KEY = re.compile(r"^\s*tlt-model-key\s*=.*\n?", re.MULTILINE)
 
@@ -109,9 +109,9 @@ def _with_key(text: str, key: str | None, key_name: str, source: Path) -> str:
         raise JetsonError(
             f"{source}: its model is encrypted; set the environment variable {key_name} to the key"
         )
-    if len(key) > MAX_KEY_LENGTH or any(ord(character) < 32 for character in key):
+    if len(key.encode()) > LONGEST_KEY or any(ord(character) < 32 for character in key):
         raise JetsonError(
-            f"{key_name}: the key is longer than {MAX_KEY_LENGTH} signs or has control signs in "
+            f"{key_name}: the key is longer than {LONGEST_KEY} bytes or has control signs in "
             "it; give the one that the model was exported with"
         )
     # GKeyFile's own escapes: a backslash doubled, a blank at the front written out.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jetson.errors import JetsonError
+from deepstream.devices import BENCHMARK_CLIP
 
-BENCHMARK_CLIP = "/opt/nvidia/deepstream/deepstream/samples/streams/sample_1080p_h265.mp4"
+from jetson.errors import JetsonError
 
 
 @dataclass(frozen=True)

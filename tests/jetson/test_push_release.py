@@ -232,6 +232,14 @@ def test_an_encrypted_model_needs_its_key(rendered):
         release_of(rendered("chosen-gpu", etlt=True))
 
 
+def test_a_key_is_measured_in_bytes(rendered):
+    folder = rendered("chosen-gpu", etlt=True)
+    longest = "ß" * 511 + "s"
+    assert any(file.keyed for file in release_of(folder, key=longest).files)
+    with pytest.raises(JetsonError, match="longer than 1023 bytes"):
+        release_of(folder, key=longest + "s")
+
+
 def test_receipt_lists_every_file(board, rendered, tmp_path):
     folder = rendered("chosen-gpu", model=b"m" * 1000)
     output = tmp_path / "receipt.json"
