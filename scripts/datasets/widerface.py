@@ -25,7 +25,7 @@ class _OccludedFace(Face):
 def read(images: Path, annotations: Path, options: Mapping[str, Any]) -> list[AnnotatedImage]:
     """Read `wider_face_train.mat` or `wider_face_val.mat`; raw class `face`.
 
-    `events` are the events taken, or "all"; a face more occluded than `max_occlusion` is dropped,
+    `events` are the events taken; a face more occluded than `max_occlusion` is dropped,
     and then every face of an image that still has more than `max_faces`.
     Raises DatasetError when the file does not hold WIDER FACE's lists.
     """
@@ -44,7 +44,7 @@ def read(images: Path, annotations: Path, options: Mapping[str, Any]) -> list[An
         events, files, boxes, occlusions, strict=True
     ):
         folder = _text(event)
-        picked = options["events"] == "all" or folder in options["events"]
+        picked = folder in options["events"]
         cells = [np.asarray(cell).ravel() for cell in (event_files, event_boxes, event_occlusions)]
         if len({len(cell) for cell in cells}) != 1:
             raise DatasetError(f"{annotations}: event {folder} has lists of different lengths")

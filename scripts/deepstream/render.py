@@ -40,16 +40,13 @@ _CAMERA_DEFAULTS = {"device": 0, "width": 1280, "height": 720, "fps": 30, "uri":
 class Model:
     """The exported model: `file` is its name in the release, `dims` are channels, height, width.
 
-    `uff` is true for the UFF payload of TLT 2.0 and TAO 3 exports, `batch` is the batch size that
-    the export fixed, None for an open one.
+    `batch` is the batch size that the export fixed, None for an open one.
     """
 
     name: str
     file: str
     dims: tuple[int, int, int]
     output_names: tuple[str, ...]
-    input_name: str = "input_1"
-    uff: bool = False
     batch: int | None = None
 
     @property
@@ -71,8 +68,8 @@ class Video:
     cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read_model(onnx_file: Path, name: str, *, shipped: str, uff: bool = False) -> Model:
-    """Take the network's size and tensor names from its ONNX.
+def read_model(onnx_file: Path, name: str, *, shipped: str) -> Model:
+    """Take the network's size and outputs from its ONNX.
 
     `shipped` is the deployed file's name, which may be an .etlt of the same network.
     Raises DeepStreamError when the ONNX has no fixed size or not the parser's two outputs.
@@ -96,9 +93,7 @@ def read_model(onnx_file: Path, name: str, *, shipped: str, uff: bool = False) -
     batch, *dims = (size.dim_value for size in inputs[0].type.tensor_type.shape.dim)
     if len(inputs) != 1 or len(dims) != 3 or not all(dims):
         raise DeepStreamError(f"{onnx_file}: expected one input N,C,H,W of a fixed size")
-    return Model(
-        name, shipped, tuple(dims), tuple(outputs), inputs[0].name, uff=uff, batch=batch or None
-    )
+    return Model(name, shipped, tuple(dims), tuple(outputs), batch=batch or None)
 
 
 def engine_file(model: str, batch_size: int, engine: str, precision: str) -> str:

@@ -145,14 +145,6 @@ def test_etlt_names_its_key_only_where_it_loads(texts):
         texts(resolve("orin"), model=model)
 
 
-def test_uff_payload_gets_its_keys(texts):
-    model = Model("chosen", "model.etlt", (3, 544, 960), MODEL.output_names, uff=True)
-    rendered = texts(resolve("nano", {"deepstream": "5.0"}), model=model)
-    prop = groups_of(rendered, "config_infer_primary.txt")["property"]
-    assert prop.text("uff-input-blob-name") == "input_1"
-    assert prop.integer("uff-input-order") == 0
-
-
 def test_cameras_are_live_and_encode_as_the_board_can(texts):
     cameras = {
         "v4l2": {"device": 1, "width": 640, "height": 480, "fps": 15},
@@ -304,7 +296,7 @@ def test_model_facts_come_from_the_onnx(squares, synthetic, tmp_path):
     model = read_model(squares, "chosen", shipped="model.etlt")
     assert model.dims == (3, synthetic.height, synthetic.width)
     assert model.output_names == ("output_bbox/BiasAdd", "output_cov/Sigmoid")
-    assert (model.input_name, model.key) == ("input_1", "tlt-encoded-model")
+    assert model.key == "tlt-encoded-model"
     free = synthetic.square_model(tmp_path / "free.onnx", width=None, height=None)
     with pytest.raises(DeepStreamError, match="N,C,H,W of a fixed size"):
         read_model(free, "chosen", shipped="model.onnx")
