@@ -48,6 +48,34 @@ def test_overlay_is_valid(repository, config, schema, overlay):
     check_config(merged(config, yaml.safe_load((repository / overlay).read_text())), schema)
 
 
+# Of JSON Schema, what the configuration's schema uses.
+KEYWORDS = {
+    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const"),
+    *("properties", "additionalProperties", "propertyNames", "required", "minProperties"),
+    *("items", "minItems", "uniqueItems", "minLength", "pattern"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("allOf", "oneOf", "if", "then"),
+}
+
+
+def subschemas(schema):
+    """A schema and all within it."""
+    yield schema
+    below = [schema.get(key) for key in ("items", "additionalProperties", "propertyNames")]
+    below += [schema.get("if"), schema.get("then")]
+    below += [*schema.get("allOf", []), *schema.get("oneOf", [])]
+    below += [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+    for part in below:
+        if isinstance(part, dict):
+            yield from subschemas(part)
+
+
+def test_schema_holds_nothing_but_keywords(schema):
+    """JSON Schema passes over other words, such as what follows a comma without quotes."""
+    parts = list(subschemas(yaml.safe_load(schema.read_text())))
+    assert {key for part in parts for key in part} - KEYWORDS == set()
+
+
 def test_pruning_branches_are_thresholds_or_ratios():
     prune = {"thresholds": [0.7, 0.5], "mode": "independent"}
     assert pruning_branches(prune) == {"0.5": "-pth 0.5", "0.7": "-pth 0.7"}
