@@ -149,6 +149,7 @@ def _case(case, fps, seconds, shown):
         "precision": case.precision,
         "batch": case.batch,
         "streams": case.streams,
+        "model_sha256": case.model_sha256,
         "fps": fps,
         "measured_s": round(seconds, 1),
         "app_status": 0,

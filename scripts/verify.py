@@ -5,6 +5,7 @@ go to the device and takes the exported model through nvinfer's steps. A config 
 answer, by swapped sizes, wrong scaling or skipped clustering, shows as a loss of mAP.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -82,6 +83,7 @@ def verify(
     agreed = agreement(strongest(reference.detections, limits), desk, samples)
     result = {
         "release": release.name,
+        "model_sha256": _sha256(config.model),
         "images": len(samples),
         "toolkit": toolkit_figures,
         "deepstream": desk_figures,
@@ -106,6 +108,11 @@ def verify(
         )
         result["passed"] = result["passed"] and _is_as_judged(result["int8"])
     return result
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _int8(config, judgement, fp32, score, samples):

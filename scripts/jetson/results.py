@@ -59,6 +59,7 @@ def read(case: Case, folder: Path) -> dict[str, Any]:
         "asked_precision": case.precision,
         "batch": case.batch,
         "streams": case.streams,
+        "model_sha256": case.model_sha256,
         "fps": {**asdict(measured), "per_stream": list(measured.per_stream)},
         "measured_s": _seconds(marks),
         "app_status": status,

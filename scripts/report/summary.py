@@ -50,6 +50,7 @@ def _size(results: Results) -> Fact:
 
 def _speed(results: Results) -> Fact:
     table = deployment.cases(deployment.read_benchmarks(results))
+    table = table[table["is_present"]]
     if table.empty:
         raise results.absent("deployed/local/benchmark.json", "deploy_local", "verify")
     boards = table[table["device"] != "local"]

@@ -1,5 +1,6 @@
 """Tuning, verification and the desk run, on labelled pictures that the model understands."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def test_sound_configs_agree_with_the_toolkit(release, squares, compared, tmp_pa
     metrics.write_text(json.dumps({"mAP": 91.5, "average_precision": {"mask": 91.0}}))
     result = compared(release(), squares, toolkit_metrics=metrics)
     assert result["images"] == IMAGES // 2
+    assert result["model_sha256"] == hashlib.sha256(squares.read_bytes()).hexdigest()
     assert result["toolkit"]["mAP"] > 90
     assert abs(result["drop"]) < 0.5 and result["passed"]
     assert result["agreement"]["share_of_images"] == 1.0
@@ -222,6 +224,7 @@ def test_desk_run_leaves_a_video_dumps_and_figures(release, tmp_path):
     result = json.loads(output.read_text())
     (case,) = result["cases"]
     assert (case["model"], case["engine"], case["precision"]) == ("chosen", "gpu", "fp32")
+    assert case["model_sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert case["fps"]["total"] > 0 and len(case["fps"]["per_stream"]) == 1
     assert case["fps"]["samples"] >= 1
     assert case["video"]["frames"] == 6

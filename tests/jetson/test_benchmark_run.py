@@ -27,6 +27,8 @@ def test_benchmark(bench, board, caplog):
     assert 2 <= case["measured_s"] <= 4
     assert case["published_fps"] == 21.25
     assert found["map_percent"] == {"chosen": 84.2}
+    (pushed,) = json.loads((bench.folder / "receipt.json").read_text())["cases"]
+    assert case["model_sha256"] == pushed["model_sha256"]
     stats = case["tegrastats"]
     assert stats["power_mw"] == {"mean": 6543.0, "highest": 6543}
     assert stats["readings"] >= 3

@@ -20,6 +20,7 @@ from report.drawing import (
     place_labels,
     ring,
 )
+from report.present import EARLIER, Present
 from report.results import Results
 from report.sections import export
 from report.sections.accuracy import percent
@@ -70,7 +71,11 @@ def expected_devices(results: Results) -> dict[str, str]:
 
 
 def read_benchmarks(results: Results) -> list[dict[str, Any]]:
-    """benchmark.json of every device that has been measured, the desk first."""
+    """benchmark.json of every device that has been measured, the desk first.
+
+    Each case has `is_present` besides: whether it is of the model that the results hold now.
+    """
+    present = Present(results)
     found = sorted((results.root / "deployed").glob("*/benchmark.json"))
     documents = [
         results.document(
@@ -79,11 +84,19 @@ def read_benchmarks(results: Results) -> list[dict[str, Any]]:
         | {"device": path.parent.name}
         for path in found
     ]
+    for one in documents:
+        means = one.get("map_percent") or {}
+        for case in one["cases"]:
+            model = case["model"]
+            case["is_present"] = present.is_of(model, case.get("model_sha256"), means.get(model))
     return sorted(documents, key=lambda one: (one["device"] != "local", one["device"]))
 
 
 def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a measured case: device, board, model, engine, precision, streams, fps and more."""
+    """One row a measured case: device, board, model, engine, precision, streams, fps and more.
+
+    `is_present` tells the cases of the present models from those of earlier ones.
+    """
     rows = []
     for one in benchmarks:
         for case in one["cases"]:
@@ -110,14 +123,16 @@ def cases(benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                     "temperature_c": max(temperatures.values(), default=None),
                     "engine_build_s": build.get("build_s"),
                     "throttled_by": ", ".join(case.get("throttled_by") or []),
+                    "measured_at": case.get("measured_at") or one.get("measured_at") or "",
+                    "is_present": case["is_present"],
                 }
             )
     columns = [
         *("device", "board", "model", "engine", "precision", "streams", "batch", "fps"),
         *("fps_lowest", "fps_highest", "published_fps", "mAP", "power_w", "temperature_c"),
-        *("engine_build_s", "throttled_by"),
+        *("engine_build_s", "throttled_by", "measured_at", "is_present"),
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"is_present": bool})
 
 
 def place(device: str) -> str:
@@ -126,8 +141,9 @@ def place(device: str) -> str:
 
 
 def lead(benchmarks: Sequence[Mapping[str, Any]]) -> str:
-    """The fastest case of each device, in words."""
+    """The fastest case of each device, in words; of the present models alone."""
     table = cases(benchmarks)
+    table = table[table["is_present"]]
     sentences = []
     for device, group in table.groupby("device", sort=False):
         best = group.loc[group["fps"].idxmax()]
@@ -141,8 +157,14 @@ def lead(benchmarks: Sequence[Mapping[str, Any]]) -> str:
 def benchmark_blocks(
     benchmarks: Sequence[Mapping[str, Any]], results: Results, folder: FigureFolder
 ) -> list[Block]:
-    """Table, trade-off against frames per second, and the measurements over time."""
-    table = cases(benchmarks)
+    """Table, trade-off against frames per second, and the measurements over time.
+
+    The table has the cases of earlier models too, and says so; the figures leave them out.
+    """
+    every = cases(benchmarks)
+    table = every[every["is_present"]].drop(columns="is_present")
+    if table.empty:
+        return [benchmark_table(every, results)]
     blocks: list[Block] = [
         folder.keep(
             "tradeoff_fps",
@@ -168,7 +190,7 @@ def benchmark_blocks(
                 samples,
             )
         )
-    blocks.append(benchmark_table(table))
+    blocks.append(benchmark_table(every, results))
     return blocks
 
 
@@ -227,12 +249,14 @@ def tradeoff_fps(table: pd.DataFrame, theirs: pd.DataFrame) -> Drawing:
 def read_samples(results: Results, benchmarks: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """PERF figures after the warm-up, from the logs beside each benchmark.json.
 
-    Columns device, case, seconds (since the end of the warm-up; PERF lines come in equal intervals)
-    and fps (all streams added up).
+    Of the present models alone. Columns device, case, seconds (since the end of the warm-up; PERF
+    lines come in equal intervals) and fps (all streams added up).
     """
     rows = []
     for one in benchmarks:
         for case in one["cases"]:
+            if not case["is_present"]:
+                continue
             name = case["case"]
             found = sorted(
                 (results.root / "deployed" / one["device"]).glob(f"**/{name}/measure.log")
@@ -277,8 +301,8 @@ def perf_lines(samples: pd.DataFrame) -> Drawing:
     return drawing
 
 
-def benchmark_table(table: pd.DataFrame) -> Table:
-    """All measured cases."""
+def benchmark_table(table: pd.DataFrame, results: Results) -> Table:
+    """All measured cases, and when they were; those of an earlier model are marked."""
     rows = [
         (
             case["device"], case["model"], case["engine"].upper(), case["precision"].upper(),
@@ -287,19 +311,29 @@ def benchmark_table(table: pd.DataFrame) -> Table:
             percent(_some(case["published_fps"])), percent(_some(case["mAP"])),
             _unit(case["power_w"], "W"), _unit(case["temperature_c"], "°C"),
             _unit(case["engine_build_s"], "s"), case["throttled_by"] or "–",
+            _when(case["measured_at"]) + ("" if case["is_present"] else f", {EARLIER}"),
         )
         for _, case in table.iterrows()
     ]  # fmt: skip
+    earlier = dict.fromkeys(table.loc[~table["is_present"], "device"])
+    commands = ", ".join(results.command(f"deploy_{device}") for device in earlier)
     return Table(
         "Measured with deepstream-app",
         (
             *("device", "model", "engine", "precision", "streams / batch", "FPS", "range"),
             *("NVIDIA's FPS", "mAP %", "power", "hottest", "engine build", "throttled by"),
+            "measured",
         ),
         rows,
         "FPS: median after the warm-up, all streams. NVIDIA's FPS: published for the same board "
-        "and kind of engine, not measured here.",
+        "and kind of engine, not measured here."
+        + (f" What is {EARLIER} is in no figure; measured anew by: {commands}." if earlier else ""),
     )
+
+
+def _when(measured_at: str) -> str:
+    """Day and minute of a time as benchmark.json has it."""
+    return measured_at[:16].replace("T", " ") or "–"
 
 
 def _some(value: float | None) -> float | None:

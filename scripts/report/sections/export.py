@@ -1,6 +1,7 @@
 """Tables on what export, clustering and the DeepStream configs do to a model's accuracy."""
 
 from report.blocks import Note, Table
+from report.present import EARLIER, Present
 from report.results import Results
 from report.sections.accuracy import percent, signed
 
@@ -16,11 +17,12 @@ SETTINGS = {
 
 def parity_table(results: Results) -> Table:
     """mAP of each model by the toolkit and through the rendered configs; cases that came out the
-    same share a row."""
+    same share a row. Those of an earlier model are marked and stand last."""
+    present = Present(results)
     files = sorted((results.root / "deepstream").glob("*/*/parity.json"))
     if not files:
         raise results.absent("deepstream/…/parity.json", stage="verify")
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
     for file in files:
         parity = results.document(file.relative_to(results.root).as_posix(), PARITY)
         model, _, engine = file.parent.name.partition("-")
@@ -36,7 +38,8 @@ def parity_table(results: Results) -> Table:
             f"{100 * parity['agreement']['share_of_images']:.1f}",
             "yes" if parity["passed"] else "no",
         )
-        rows.setdefault(key, []).append(f"{file.parents[1].name} {engine}")
+        is_present = present.is_of(model, parity.get("model_sha256"), own.get("mAP"))
+        rows.setdefault((is_present, key), []).append(f"{file.parents[1].name} {engine}")
     limit = results.config["export"]["max_parity_drop"]
     return Table(
         "The same model in the toolkit and in DeepStream",
@@ -46,8 +49,10 @@ def parity_table(results: Results) -> Table:
             *("change", "% of images agree", "passed", "rendered for"),
         ),
         [
-            (*key, ", ".join(devices))
-            for key, devices in sorted(rows.items(), key=lambda row: row[0][0] != "unpruned")
+            (*key, ", ".join(devices) + ("" if is_present else f" ({EARLIER})"))
+            for (is_present, key), devices in sorted(
+                rows.items(), key=lambda row: (not row[0][0], row[0][1][0] != "unpruned")
+            )
         ],
         "mAP on fold 0, percent. DeepStream configs: the files that go to the device, run "
         "here in FP32 on the exported model with nvinfer's NMS; the toolkit with the same "
