@@ -48,7 +48,7 @@ def decode(data: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int,
             return decoded
     try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = _rgb(image)
+            pixels = rgb(image)
     except UnidentifiedImageError as error:
         raise CorruptImageError("image is of no known format") from error
     # Pillow's plugins let struct, value and index errors through on damaged files.
@@ -59,7 +59,7 @@ def decode(data: bytes, width: int, height: int) -> tuple[np.ndarray, tuple[int,
     return pixels, (pixels.shape[1], pixels.shape[0])
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def rgb(image: Image.Image) -> np.ndarray:
     """Pixels (h, w, 3) uint8. Grey of 16 bits keeps its high byte, where Pillow would clip it."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         grey = (np.asarray(image) // 256).astype(np.uint8)

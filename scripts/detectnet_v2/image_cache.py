@@ -22,8 +22,10 @@ from detectnet_v2.errors import DetectNetError
 from detectnet_v2.images import read_image, stretch
 
 _LOG = logging.getLogger(__name__)
-# Part of the digest: raise it when decoding or the file's layout changes.
-_FORMAT = "1"
+# Part of a file's name: raise it when decoding or the file's layout changes.
+_FORMAT = "2"
+# Part of the digest of contents, by which a saved training knows its images.
+_DIGEST_FORMAT = "1"
 _SPARE_BYTES = 1 << 30
 _UNUSED_SECONDS = 30 * 24 * 3600
 _ABANDONED_SECONDS = 3600
@@ -71,7 +73,7 @@ def default_directory() -> Path:
 
 def content_digest(paths: Sequence[Path], *, threads: int = 2) -> str:
     """SHA-256 over the contents of the files, in order. DetectNetError for an unreadable one."""
-    digest = hashlib.sha256(_FORMAT.encode())
+    digest = hashlib.sha256(_DIGEST_FORMAT.encode())
     with ThreadPoolExecutor(threads) as pool:
         for part in pool.map(_file_digest, paths):
             digest.update(part)
@@ -92,7 +94,7 @@ def open_images(
     image. Where the folder cannot be written or the disk has no room the images are decoded each
     time, which a warning says. Raises DetectNetError for an image that cannot be decoded.
     """
-    key = hashlib.sha256(f"{digest} {size}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{_FORMAT} {digest} {size}".encode()).hexdigest()[:32]
     path = directory / f"{key}{_SUFFIX}"
     try:
         directory.mkdir(parents=True, exist_ok=True)

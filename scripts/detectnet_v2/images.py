@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
+from datasets.pixels import rgb
 from PIL import Image, UnidentifiedImageError
 
 from detectnet_v2.errors import DetectNetError
@@ -15,8 +16,9 @@ from detectnet_v2.errors import DetectNetError
 def decode_image(data: bytes, name: str | Path) -> np.ndarray:
     """RGB pixels (h, w, 3) uint8 of an encoded image; ``name`` is for the message only.
 
-    JPEG uses the accurate integer DCT. An orientation in EXIF data is ignored, since labels refer
-    to the pixels as stored. Raises DetectNetError for data that is no whole image.
+    JPEG uses the accurate integer DCT. Grey of 16 bits keeps its high byte, as by TensorFlow's
+    decode_png. An orientation in EXIF data is ignored, since labels refer to the pixels as stored.
+    Raises DetectNetError for data that is no whole image.
     """
     if simplejpeg.is_jpeg(data):
         # What it refuses (CMYK, stray bytes between markers) Pillow may still read.
@@ -24,7 +26,9 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
             return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(rgb(image))
+    except Image.DecompressionBombError as error:
+        raise DetectNetError(f"{name}: image is too big ({error}): replace it") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DetectNetError(f"{name}: not a readable image ({reason}): replace it") from error

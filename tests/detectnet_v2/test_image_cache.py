@@ -92,6 +92,14 @@ def test_a_file_that_is_no_image_is_named(files, tmp_path):
         opened(files, tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits_keeps_its_levels(tmp_path, suffix):
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(levels * 256 + 255 - levels).save(path)
+    assert np.array_equal(read_image(path), np.stack([levels] * 3, axis=2))
+
+
 def test_without_a_writable_folder_images_are_decoded_each_time(files, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
     images = opened(files, tmp_path, size=(6, 4))
