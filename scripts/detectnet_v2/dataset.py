@@ -60,7 +60,7 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
         DetectNetError: no tfrecords, damaged or empty ones, missing images, or no labels left.
     """
     dataset = experiment.dataset_config
-    samples = []
+    samples, seen = [], Counter()
     for number, source in enumerate(dataset.data_sources):
         files = _files(source)
         if dataset.WhichOneof("dataset_split_type") == "validation_fold":
@@ -70,8 +70,8 @@ def training_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
                     f"dataset_config.validation_fold: {dataset.validation_fold}: all files of "
                     f"{source.tfrecords_path} are in that fold, none are left to train on"
                 )
-        samples += _not_empty(source, _read_source(experiment, source, files, number))
-    return samples
+        samples += _not_empty(source, _read_source(experiment, source, files, seen, number))
+    return _with_boxes(experiment, dataset.data_sources, samples, seen)
 
 
 def validation_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
@@ -84,14 +84,16 @@ def validation_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
     split = dataset.WhichOneof("dataset_split_type")
     if split is None:
         return []
+    seen: Counter[str] = Counter()
     if split == "validation_data_source":
         source = dataset.validation_data_source
-        return _not_empty(source, _read_source(experiment, source, _files(source)))
+        samples = _not_empty(source, _read_source(experiment, source, _files(source), seen))
+        return _with_boxes(experiment, [source], samples, seen)
     samples, present = [], False
     for source in dataset.data_sources:
         files = [file for file in _files(source) if _in_fold(file, dataset.validation_fold)]
         present |= bool(files)
-        samples += _read_source(experiment, source, files)
+        samples += _read_source(experiment, source, files, seen)
     if not samples:
         what = (
             "the tfrecords of that fold hold no image" if present else "no tfrecords of that fold"
@@ -100,7 +102,7 @@ def validation_samples(experiment: spec_pb2.Experiment) -> list[Sample]:
             f"dataset_config.validation_fold: {dataset.validation_fold}: {what} "
             f"({', '.join(source.tfrecords_path for source in dataset.data_sources)})"
         )
-    return samples
+    return _with_boxes(experiment, dataset.data_sources, samples, seen)
 
 
 def data_path(path: str) -> Path:
@@ -138,18 +140,18 @@ def _read_source(
     experiment: spec_pb2.Experiment,
     source: spec_pb2.DataSource,
     files: Sequence[Path],
+    seen: Counter[str],
     number: int = 0,
 ) -> list[Sample]:
     """Return the samples of some tfrecord files, all of whose images are there.
 
-    `number` is that of the data source.
+    `number` is that of the data source. Adds to `seen` the classes of all objects, kept or not.
     """
     dataset = experiment.dataset_config
     images = data_path(source.image_directory_path)
     extension = dataset.image_extension or "png"
     lookup = _class_indices(dataset.target_class_mapping, target_classes(experiment))
     samples = []
-    seen: Counter[str] = Counter()
     for file in files:
         for index, record in enumerate(read_records(file)):
             try:
@@ -175,8 +177,6 @@ def _read_source(
                 )
             )
     _check_images(samples, images)
-    if seen and not any(sample.boxes.size for sample in samples):
-        raise DetectNetError(_nothing_left(source, seen, lookup))
     return samples
 
 
@@ -221,15 +221,28 @@ def _check_images(samples: Sequence[Sample], images: Path) -> None:
         )
 
 
-def _nothing_left(
-    source: spec_pb2.DataSource, seen: Mapping[str, int], lookup: Mapping[str, int]
-) -> str:
+def _with_boxes(
+    experiment: spec_pb2.Experiment,
+    sources: Sequence[spec_pb2.DataSource],
+    samples: list[Sample],
+    seen: Mapping[str, int],
+) -> list[Sample]:
+    """Return the samples of all sources; raise if the mapping drops every object that was `seen`.
+
+    A single source or fold may lose all of its objects: they are hard negatives.
+    """
+    if not seen or any(sample.boxes.size for sample in samples):
+        return samples
+    lookup = _class_indices(
+        experiment.dataset_config.target_class_mapping, target_classes(experiment)
+    )
     there = ", ".join(f'"{name}"' for name in sorted(seen))
     mapped = ", ".join(f'"{name}"' for name in sorted(lookup)) or "nothing"
     hint = ""
     if any(name != name.lower() for name in lookup):
         hint = "; dataset_convert writes classes in lower case"
-    return (
+    raise DetectNetError(
         f"dataset_config.target_class_mapping: drops all {sum(seen.values())} objects of "
-        f"{source.tfrecords_path}: it maps {mapped}, the tfrecords have {there}{hint}"
+        f"{', '.join(source.tfrecords_path for source in sources)}: it maps {mapped}, the "
+        f"tfrecords have {there}{hint}"
     )

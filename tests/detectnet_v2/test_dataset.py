@@ -174,6 +174,30 @@ def test_a_mapping_that_drops_everything(data, load):
     assert 'the tfrecords have "mask", "no-mask"' in str(error.value)
 
 
+def test_a_source_may_hold_hard_negatives_only(data, load, tmp_path):
+    files = data()
+    experiment = load()
+    sources = experiment.dataset_config.data_sources
+    sources.add().CopyFrom(sources[0])
+    sources[1].tfrecords_path = f"{tmp_path}/data/negatives/*"
+    for file in files:
+        objects = {name: np.array([8, 40], np.float32) for name in dataset.COORDINATES[:2]}
+        objects |= {name: np.array([24, 56], np.float32) for name in dataset.COORDINATES[2:]}
+        objects["target/object_class"] = [b"dontcare", b"hat"]
+        path = tmp_path / "data/negatives" / file.name
+        path.parent.mkdir(exist_ok=True)
+        records = [decode_example(record) for record in read_records(file)]
+        write_part(path, [encode_example(record | objects) for record in records])
+        part_of(path).replace(path)
+    for samples in (dataset.training_samples(experiment), dataset.validation_samples(experiment)):
+        with_boxes = [len(sample.boxes) > 0 for sample in samples]
+        assert with_boxes == [True] * (len(samples) // 2) + [False] * (len(samples) // 2)
+    del sources[0]
+    for read in (dataset.training_samples, dataset.validation_samples):
+        with pytest.raises(DetectNetError, match=r"drops all . objects of .*negatives"):
+            read(experiment)
+
+
 def test_a_fold_without_files(data, load):
     data()
     with pytest.raises(DetectNetError, match="validation_fold: 5: no tfrecords of that fold"):
