@@ -1,5 +1,4 @@
 # What python -m detectnet_v2.tee does, for a container that has no module of this project.
-set -o pipefail
 flags=()
 also=()
 while true; do
@@ -12,3 +11,4 @@ done
 log=$1
 shift
 "$@" 2>&1 | tee "${flags[@]}" "$log" "${also[@]}"
+exit "${PIPESTATUS[0]}"

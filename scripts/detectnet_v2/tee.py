@@ -5,7 +5,8 @@
 `program 2>&1 | tee log` hides the terminal from the program, so that nobody ever sees a progress
 bar. Here the program has a terminal where this one has, and draws its bars; in the log file a bar
 is a line every half minute. Elsewhere the program writes into a pipe, and all of it is in both
-places. The exit status is the program's, 128 + n if signal n ended it.
+places. The exit status is the program's, 128 + n if signal n ended it. For a file that cannot be
+written there is a line on stderr, and the program goes on.
 """
 
 import argparse
@@ -22,11 +23,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from detectnet_v2.errors import DetectNetError
 from detectnet_v2.progress import draws_bars
+from detectnet_v2.whole_file import cannot_write, whole_file
 
 SECONDS_BETWEEN_BARS = 30.0
 CHUNK = 65536
@@ -40,7 +43,7 @@ class LineLog:
     and the last one, which a line feed ends.
     """
 
-    def __init__(self, file: BinaryIO, seconds: float = SECONDS_BETWEEN_BARS):
+    def __init__(self, file: "LogFile | BinaryIO", seconds: float = SECONDS_BETWEEN_BARS):
         self._file = file
         self._seconds = seconds
         self._rest = b""
@@ -75,7 +78,56 @@ class LineLog:
         self._file.flush()
 
 
-def run(command: Sequence[str], log: BinaryIO) -> int:
+class LogFile:
+    """A file that takes what it can: the first failure is a line on stderr, and nothing follows."""
+
+    def __init__(self, path: Path, *, append: bool) -> None:
+        """Open the file, whose folder is made; ``start`` is where its new content begins."""
+        self._path = path
+        self._file: BinaryIO | None = None
+        self.start = 0
+        with self._told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab" if append else "wb")
+            self.start = self._file.tell()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file has all that it was given so far."""
+        return self._file is not None
+
+    def write(self, data: bytes) -> None:
+        """Append the bytes."""
+        if self._file is not None:
+            with self._told():
+                self._file.write(data)
+
+    def flush(self) -> None:
+        """Hand over to the system what is held back."""
+        if self._file is not None:
+            with self._told():
+                self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; it is ``whole`` still if nothing was lost."""
+        if self._file is not None:
+            with self._told():
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _say(f"{cannot_write(self._path, error)}; going on without it")
+            if self._file is not None:
+                # It tries once more to write what it has kept.
+                with contextlib.suppress(OSError):
+                    self._file.close()
+            self._file = None
+
+
+def run(command: Sequence[str], log: LogFile) -> int:
     """Run the program and return its exit status, as a shell would give it.
 
     SIGINT is the program's own affair, which the terminal sends to both; SIGTERM is passed on.
@@ -95,7 +147,7 @@ def run(command: Sequence[str], log: BinaryIO) -> int:
     try:
         lines = LineLog(log)
         while data := _read(reading):
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 sys.stderr.buffer.write(data)
                 sys.stderr.buffer.flush()
             lines.write(data)
@@ -132,6 +184,21 @@ def _read(descriptor: int) -> bytes:
         raise
 
 
+def _copy(log: Path, start: int, path: Path) -> None:
+    """Copy the log from byte ``start`` on, or say why that cannot be done."""
+    try:
+        with whole_file(path) as part, log.open("rb") as source, part.open("wb") as copy:
+            source.seek(start)
+            shutil.copyfileobj(source, copy)
+    except DetectNetError as error:
+        _say(str(error))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"tee: {text}", file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tee", description=__doc__.splitlines()[0])
@@ -145,15 +212,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which(args.command[0]) is None:
         print(f"{args.command[0]}: no such program on the PATH", file=sys.stderr)
         return 127
-    args.log.parent.mkdir(parents=True, exist_ok=True)
-    with args.log.open("ab" if args.append else "wb") as log:
-        before = log.tell()
-        status = run(args.command, log)
+    log = LogFile(args.log, append=args.append)
+    status = run(args.command, log)
+    log.close()
     if args.also is not None:
-        args.also.parent.mkdir(parents=True, exist_ok=True)
-        with args.log.open("rb") as log, args.also.open("wb") as copy:
-            log.seek(before)
-            shutil.copyfileobj(log, copy)
+        if log.whole:
+            _copy(args.log, log.start, args.also)
+        else:
+            _say(f"{args.also} is not written, since {args.log} is not whole")
     return status
 
 

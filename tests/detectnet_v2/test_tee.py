@@ -15,6 +15,15 @@ from detectnet_v2.tee import LineLog
 BARS = "import sys, tqdm; [None for _ in tqdm.tqdm(range(300), mininterval=0)]; print('done')"
 TALKER = "import sys; print(sys.stderr.isatty(), flush=True); print('err', file=sys.stderr)"
 
+SLOW = """
+import time
+for _ in range(3):
+    print("x", flush=True)
+    time.sleep(0.1)
+print("x", flush=True)
+raise SystemExit(3)
+"""
+
 
 def logged(data: list[bytes], seconds: float) -> bytes:
     file = io.BytesIO()
@@ -177,6 +186,56 @@ def test_another_file_gets_what_this_program_printed(environment, tmp_path, flag
     assert done.returncode == 3
     assert (tmp_path / "results/printed.txt").read_text() == "told\n"
     assert ("before" in (tmp_path / "log").read_text()) == ("--append" in flags)
+
+
+@pytest.mark.parametrize("program", [SLOW, "print(7 * 'x'); raise SystemExit(3)"])
+def test_a_program_outlives_a_full_disk(environment, tmp_path, program):
+    flags = ("--also", str(tmp_path / "printed.txt"))
+    done = subprocess.run(
+        command("/dev/full", sys.executable, "-c", program, flags=flags),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    told = [line for line in done.stderr.splitlines() if not line.startswith("x")]
+    assert "tee: cannot write /dev/full: No space left on device; free space" in told[0]
+    assert told[1:] == [f"tee: {flags[1]} is not written, since /dev/full is not whole"]
+    assert len(done.stderr.splitlines()) == len(told) + (4 if program == SLOW else 1)
+    assert not (tmp_path / "printed.txt").exists()
+
+
+@pytest.mark.parametrize("place", ["log", "also"])
+def test_a_file_that_cannot_be_opened_is_a_line(environment, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    paths = {"log": tmp_path / "log", "also": tmp_path / "printed.txt"}
+    paths[place] = tmp_path / "file/x"
+    flags = ("--also", str(paths["also"])) if place == "also" else ()
+    done = subprocess.run(
+        command(paths["log"], "sh", "-c", "echo told; exit 3", flags=flags),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if line != "told"]
+    assert len(said) == 1 and said[0].startswith(f"tee: cannot write {paths[place]}: ")
+    assert "told" in done.stderr.splitlines()
+
+
+def test_the_shell_script_for_containers_keeps_the_status_too(tmp_path, repository):
+    script = ["bash", str(repository / "scripts/tee.sh"), str(tmp_path / "none/run.log")]
+    for status in (0, 3):
+        done = subprocess.run(
+            [*script, "sh", "-c", f"echo told; exit {status}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (status, "told\n")
 
 
 def test_the_shell_script_for_containers_does_the_same(tmp_path, repository):
