@@ -137,6 +137,29 @@ def test_training_batches_depend_on_seed_epoch_and_position_only(samples, images
         assert not np.array_equal(first.images, other.images)
 
 
+def decoded(batch, label):
+    """The box x1 y1 x2 y2 of one image's targets where they are surest; None without a target."""
+    cov = batch.targets.cov[0, label].numpy()
+    if not cov.any():
+        return None
+    row, column = np.unravel_index(cov.argmax(), cov.shape)
+    left, top, right, bottom = (
+        batch.targets.bbox[0, 4 * label : 4 * label + 4, row, column].numpy() * 35
+    )
+    gx, gy = 16 * column + 0.5, 16 * row + 0.5
+    return [
+        max(gx - left, 0),
+        max(gy - top, 0),
+        min(gx + right, WIDTH),
+        min(gy + bottom, HEIGHT),
+    ]
+
+
+def extent(shown):
+    rows, columns = np.nonzero(shown)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
 def test_targets_follow_the_augmented_image(samples):
     """A bright box must end up where the targets say it is."""
     images = []
@@ -148,32 +171,64 @@ def test_targets_follow_the_augmented_image(samples):
     make = maker(samples, images)
     for position in range(20):
         batch = make.training(0, position, [3])
-        cov = batch.targets.cov[0, 1].numpy()
-        row, column = np.unravel_index(cov.argmax(), cov.shape)
-        left, top, right, bottom = batch.targets.bbox[0, 4:, row, column].numpy() * 35
-        gx, gy = 16 * column + 0.5, 16 * row + 0.5
-        x1, x2 = max(gx - left, 0), min(gx + right, WIDTH)
-        y1, y2 = max(gy - top, 0), min(gy + bottom, HEIGHT)
-        bright = batch.images[0, :, :, 0].numpy() > 190
-        rows, columns = np.nonzero(bright)
-        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        np.testing.assert_allclose(found, [x1, y1, x2, y2], atol=1.5)
+        found = extent(batch.images[0, :, :, 0].numpy() > 190)
+        np.testing.assert_allclose(found, decoded(batch, 1), atol=1.5)
 
 
-def test_a_mosaic_holds_four_images_and_their_boxes(samples, images):
+def test_a_mosaic_holds_four_images_and_their_visible_boxes():
+    """Red tells the image, green and blue its two objects, and each object has its own class."""
+    count, boxes = 10, [[12, 10, 44, 42], [46, 30, 94, 62]]
+    samples, images = [], []
+    for i in range(count):
+        image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+        image[:, :, 0] = 20 * (i + 1)
+        for channel, (x1, y1, x2, y2) in enumerate(boxes, start=1):
+            image[y1:y2, x1:x2, channel] = 255
+        images.append(image)
+        samples.append(sample(i, boxes, [2 * i, 2 * i + 1]))
+    config = spec_pb2.AugmentationConfig()
+    config.preprocessing.output_image_width = WIDTH
+    config.preprocessing.output_image_height = HEIGHT
+    config.spatial_augmentation.hflip_probability = 0.5
     native = spec_pb2.NativeConfig.Augmentation(mosaic_probability=1.0)
-    # One colour an image, and an object of the image's own size: what is visible of an image is
-    # then what its box must cover.
-    plain = [np.full((HEIGHT, WIDTH, 3), 40 * (i + 1), dtype=np.uint8) for i in range(4)]
-    whole = [sample(i, [[0, 0, WIDTH, HEIGHT]], [0]) for i in range(4)]
-    batch = maker(whole, plain, native).training(0, 0, [0, 1, 2, 3])
-    assert batch.images.shape == (4, HEIGHT, WIDTH, 3)
-    for one in batch.images.numpy():
-        corners = {int(one[y, x, 0]) // 8 for y in (3, -4) for x in (3, -4)}
-        assert len(corners) > 1
-    assert (batch.targets.cov[:, 0].sum((1, 2)) > 0).all()
-    again = maker(whole, plain, native).training(0, 0, [0, 1, 2, 3])
-    assert np.array_equal(batch.images, again.images)
+    make = BatchMaker(
+        samples,
+        images,
+        augmenter=Augmenter(config, native, canvas=(WIDTH, HEIGHT)),
+        ellipses=[EllipseConfig()] * (2 * count),
+    )
+    kept, dropped = 0, 0
+    for position in range(60):
+        batch = make.training(0, position, [0])
+        pixels = batch.images[0].numpy()
+        shown = [i for i in range(count) if (pixels[:, :, 0] == 20 * (i + 1)).any()]
+        assert 0 in shown
+        labels = {label // 2 for label in batch.targets.cov[0].numpy().any((1, 2)).nonzero()[0]}
+        assert labels <= set(shown)
+        if len(shown) < 4:
+            # An image that is there twice does not tell where its quarters end.
+            continue
+        for i in shown:
+            quarter = pixels[:, :, 0] == 20 * (i + 1)
+            x1, y1, x2, y2 = extent(quarter)
+            assert quarter.sum() == (x2 - x1) * (y2 - y1)
+            cover = max((x2 - x1) / WIDTH, (y2 - y1) / HEIGHT)
+            for number, box in enumerate(boxes):
+                visible = quarter & (pixels[:, :, number + 1] > 127)
+                share = visible.sum() / (cover**2 * (box[2] - box[0]) * (box[3] - box[1]))
+                target = decoded(batch, 2 * i + number)
+                if abs(share - loader._MOSAIC_MIN_VISIBLE) < 0.05:
+                    continue
+                if share < loader._MOSAIC_MIN_VISIBLE:
+                    dropped += 1
+                    assert target is None
+                else:
+                    kept += 1
+                    np.testing.assert_allclose(extent(visible), target, atol=1.5)
+    assert kept > 50
+    assert dropped > 10
+    repeated = make.training(0, 59, [0])
+    assert np.array_equal(repeated.images, batch.images)
 
 
 def test_labels_of_stretched_images_are_stretched(images):
