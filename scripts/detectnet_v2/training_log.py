@@ -96,7 +96,8 @@ class TrainingLog:
             }
             scalars = {"validation/cost": validation.cost, "validation/mAP": mean}
             scalars |= {f"validation/AP {name}": each[name] for name in self._classes}
-            self._events.scalars(scalars, epoch * self._steps)
+            # At the epoch's last step: a resume from its checkpoint removes what is at the next.
+            self._events.scalars(scalars, epoch * self._steps - 1)
             text += f", mAP {mean:.2f} %"
             table = f"\nValidation cost: {validation.cost:f}\n{precision_table(each)}"
         self._table.add(row)

@@ -4,7 +4,9 @@ import csv
 
 import pytest
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.training_log import Events, TrainingTable
+from detectnet_v2.status import StatusLog
+from detectnet_v2.training_log import Events, TrainingLog, TrainingTable
+from detectnet_v2.validation import Validation
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
@@ -50,3 +52,22 @@ def test_events_of_steps_that_are_trained_again_are_replaced(tmp_path, first_ste
         events.close()
     shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert [event.value for event in shown] == kept + [100.0 + s for s in range(first_step, 3)]
+
+
+def test_a_resume_keeps_the_validations_before_its_checkpoint(tmp_path):
+    settings = {"steps_per_epoch": 4, "epochs": 3, "images_per_step": 2, "scalar_steps": 1}
+    for first_epoch, epochs, precision in ((1, 2, 50.0), (2, 3, 70.0)):
+        log = TrainingLog(
+            tmp_path, StatusLog(None), ["mask"], first_step=4 * (first_epoch - 1), **settings
+        )
+        for epoch in range(first_epoch, epochs + 1):
+            for step in range(4 * (epoch - 1), 4 * epoch):
+                log.step(step, 0.5, 0.1)
+            found = Validation(0.25, precision + epoch, {"mask": precision + epoch})
+            log.epoch(epoch, loss=0.5, learning_rate=0.1, seconds=1.0, validation=found)
+        log.close()
+    shown = EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [event.step for event in shown.Scalars("loss")] == list(range(12))
+    for name in ("validation/mAP", "validation/AP mask"):
+        measured = [(event.step, event.value) for event in shown.Scalars(name)]
+        assert measured == [(3, 51.0), (7, 72.0), (11, 73.0)]
