@@ -126,7 +126,7 @@ class EarlyStoppingAnnealing:
     ) -> None:
         self._low, self._high, self._shape = min_learning_rate, max_learning_rate, shape
         self._rise = soft_start_epochs * steps_per_epoch
-        self._fall = max(annealing_epochs * steps_per_epoch, 1)
+        self._fall = annealing_epochs * steps_per_epoch
         self._fall_start = max(num_epochs * steps_per_epoch - self._fall, 0)
         self._patience = max(patience_steps, 1)
         self._best = math.inf
@@ -135,7 +135,8 @@ class EarlyStoppingAnnealing:
     def learning_rate(self, step: int) -> float:
         """Learning rate of the step, counted from 0."""
         rising = step / self._rise if step < self._rise else 1.0
-        falling = 1 - (step - self._fall_start) / self._fall if step > self._fall_start else 1.0
+        since = step - self._fall_start
+        falling = 1 - since / max(self._fall, 1) if since > 0 else 1.0
         height = max(min(rising, falling), 0.0)
         return between(self._low, self._high, height, self._shape)
 

@@ -113,6 +113,16 @@ def test_early_stopping_anneals_when_validation_no_longer_improves():
         assert math.isclose(schedule_.learning_rate(90), 0.01)
 
 
+def test_early_stopping_without_annealing_ends_at_once():
+    rates = early_stopping(annealing_epochs=0)
+    assert rates.learning_rate(199) == pytest.approx(1.0)
+    assert (rates.finished(199), rates.finished(200)) == (False, True)
+    for step, cost in ((20, 1.0), (30, 1.1), (40, 1.2)):
+        rates.validated(step, cost)
+    assert rates.finished(40)
+    assert rates.learning_rate(41) == pytest.approx(0.01)
+
+
 def test_cosine_annealing_follows_half_a_wave():
     training = spec_pb2.TrainingConfig(num_epochs=10)
     config = training.learning_rate.soft_start_annealing_schedule
