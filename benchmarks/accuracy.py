@@ -36,6 +36,7 @@ from detectnet_v2.errors import DetectNetError
 from detectnet_v2.spec import load_experiment
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+EVALUATED_SPEC = "evaluated_spec.txt"
 TITLES = {"fold0": "fold 0", "val": "val split"}
 # Stored boxes have three decimals; a figure that is further off was not made by these files.
 TOLERANCE = 0.1
@@ -138,9 +139,21 @@ def retrain(results: Path, folder: Path, spec: str) -> None:
             (folder / f"evaluation/{subset}/metrics.json").unlink(missing_ok=True)
         toolkit("train", "-e", path, "-r", folder, "-n", "model")
     for subset in subsets(results):
-        if not (folder / f"evaluation/{subset}/metrics.json").is_file():
-            evaluated = results / f"evaluate/{subset}_spec.txt"
-            toolkit("evaluate", "-e", evaluated, "-m", model, "-r", folder / "evaluation" / subset)
+        evaluated, target = results / f"evaluate/{subset}_spec.txt", folder / "evaluation" / subset
+        if not _is_evaluated(target, evaluated):
+            (target / "metrics.json").unlink(missing_ok=True)
+            toolkit("evaluate", "-e", evaluated, "-m", model, "-r", target)
+        (target / EVALUATED_SPEC).write_bytes(evaluated.read_bytes())
+
+
+def _is_evaluated(target: Path, spec: Path) -> bool:
+    """Whether the metrics in a folder are by this spec: as its copy there says, else the dates."""
+    stored, copy = target / "metrics.json", target / EVALUATED_SPEC
+    if not stored.is_file():
+        return False
+    if copy.is_file():
+        return copy.read_bytes() == spec.read_bytes()
+    return stored.stat().st_mtime >= spec.stat().st_mtime
 
 
 def toolkit(*command: object) -> None:

@@ -1,6 +1,7 @@
 """The accuracy benchmark: stored detections give their figures again, intervals, tables."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -170,7 +171,7 @@ def test_another_seed_is_trained_once_and_evaluated(finished, accuracy, monkeypa
             (target / "weights").mkdir(parents=True)
             (target / "weights/model.hdf5").write_bytes(b"")
         else:
-            shutil.copytree(finished / "unpruned/evaluation/fold0", target)
+            shutil.copytree(finished / "unpruned/evaluation/fold0", target, dirs_exist_ok=True)
 
     monkeypatch.setattr(accuracy, "toolkit", toolkit)
     for _ in range(2):
@@ -185,6 +186,42 @@ def test_another_seed_is_trained_once_and_evaluated(finished, accuracy, monkeypa
     assert trained.random_seed == 9
     trained.random_seed = own.random_seed
     assert trained == own
+
+
+def test_a_seed_is_evaluated_again_by_another_spec_only(finished, accuracy, monkeypatch):
+    evaluated, folder = finished / "evaluate/fold0_spec.txt", finished / "seeds/7/0.5"
+    metrics_file = folder / "evaluation/fold0/metrics.json"
+    (folder / "weights").mkdir()
+    (folder / "weights/model.hdf5").write_bytes(b"")
+    text = (folder / "train_spec.txt").read_text()
+    calls = []
+
+    def toolkit(task, *flags):
+        calls.append((task, metrics_file.exists()))
+        metrics_file.write_text("{}")
+
+    def dated(path, seconds):
+        os.utime(path, (seconds, seconds))
+
+    monkeypatch.setattr(accuracy, "toolkit", toolkit)
+    # Without a copy of the spec the dates tell.
+    dated(evaluated, 1000)
+    dated(metrics_file, 2000)
+    accuracy.retrain(finished, folder, text)
+    assert calls == []
+    # From now on its content does.
+    dated(evaluated, 3000)
+    accuracy.retrain(finished, folder, text)
+    assert calls == []
+    evaluated.write_text(evaluated.read_text() + "# other\n")
+    dated(evaluated, 1000)
+    for _ in range(2):
+        accuracy.retrain(finished, folder, text)
+    assert calls == [("evaluate", False)]
+    (metrics_file.parent / accuracy.EVALUATED_SPEC).unlink()
+    dated(metrics_file, 500)
+    accuracy.retrain(finished, folder, text)
+    assert len(calls) == 2
 
 
 def test_detections_of_other_data_are_refused(finished, accuracy, capsys):
