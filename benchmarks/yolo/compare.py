@@ -13,6 +13,7 @@ been trained there is not trained again. The table is Markdown, for docs/results
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -112,19 +113,22 @@ def environment(folder: Path) -> Path:
 def write_dataset(results: Path, folder: Path) -> Path:
     """The workflow's converted images in YOLO's layout: links, and labels as shares of the image.
 
-    The folds are those of the training spec; boxes are clipped to the image. Returns data.yaml.
+    The folds are those of the training spec; boxes are clipped to the image. What an earlier call
+    has written goes away. Returns data.yaml.
     """
     experiment = load_experiment(results / "unpruned/train_spec.txt")
     names = target_classes(experiment)
+    for kind in ("images", "labels"):
+        if (folder / kind).is_dir():
+            shutil.rmtree(folder / kind)
     for title, samples in (
         ("train", training_samples(experiment)),
         ("fold0", validation_samples(experiment)),
     ):
         for kind in ("images", "labels"):
-            (folder / kind / title).mkdir(parents=True, exist_ok=True)
+            (folder / kind / title).mkdir(parents=True)
         for sample in samples:
             link = folder / "images" / title / sample.image.name
-            link.unlink(missing_ok=True)
             link.symlink_to(sample.image.resolve())
             label = folder / "labels" / title / f"{sample.image.stem}.txt"
             label.write_text("".join(f"{line}\n" for line in label_lines(sample)), encoding="ascii")

@@ -52,8 +52,11 @@ def test_the_folds_are_those_of_the_training(
     (results / "unpruned").mkdir(parents=True)
     experiment = small_spec()
     (results / "unpruned/train_spec.txt").write_text(Path(experiment).read_text())
-    for _ in range(2):
-        data = compare.write_dataset(results, tmp_path / "yolo")
+    compare.write_dataset(results, tmp_path / "yolo")
+    # Of a call for another split.
+    for left in ("images/fold0/left.png", "labels/fold0/left.txt"):
+        (tmp_path / "yolo" / left).touch()
+    data = compare.write_dataset(results, tmp_path / "yolo")
     loaded = spec.load_experiment(experiment)
     for title, samples in (
         ("train", training_samples(loaded)),
