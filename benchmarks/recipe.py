@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -58,19 +59,32 @@ def narrow_network(
 def variant_spec(
     base: spec_pb2.Experiment, text: str, *, epochs: int, seed: int, model: Path
 ) -> spec_pb2.Experiment:
-    """``base`` with ``text`` merged over it, repeated fields replaced, for a short training."""
+    """``base`` with ``text`` merged over it, for a short training.
+
+    Lists are replaced, and entries of maps are replaced by their key.
+    """
     experiment = spec_pb2.Experiment()
     experiment.CopyFrom(base)
     experiment.training_config.num_epochs = epochs
     experiment.evaluation_config.first_validation_epoch = epochs
     overlay = text_format.Parse(text, spec_pb2.Experiment())
-    if overlay.native.input_scales:
-        del experiment.native.input_scales[:]
+    clear_lists(experiment, overlay)
     experiment.MergeFrom(overlay)
     experiment.random_seed = seed
     experiment.model_config.load_graph = True
     experiment.model_config.pretrained_model_file = str(model)
     return experiment
+
+
+def clear_lists(message: Message, overlay: Message) -> None:
+    """Empty the repeated fields of ``message`` that ``overlay`` fills, in all depths."""
+    for field, value in overlay.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
+        if field.is_repeated:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            clear_lists(getattr(message, field.name), value)
 
 
 def train(experiment: spec_pb2.Experiment, folder: Path) -> dict[str, float]:

@@ -42,6 +42,22 @@ def test_a_variant_is_merged_over_the_spec(recipe, base, tmp_path):
     assert base.random_seed == 42
 
 
+def test_a_variants_lists_replace_those_of_the_spec(recipe, base, tmp_path):
+    text = """
+    cost_function_config { target_classes { name: "mask" class_weight: 3 } }
+    dataset_config { data_sources { tfrecords_path: "other/*" image_directory_path: "." } }
+    bbox_rasterizer_config { target_class_config { key: "mask" value { cov_radius_x: 0.7 } } }
+    """
+    made = recipe.variant_spec(base, text, epochs=4, seed=7, model=tmp_path / "a.hdf5")
+    classes = made.cost_function_config.target_classes
+    assert [(target.name, target.class_weight) for target in classes] == [("mask", 3)]
+    assert [source.tfrecords_path for source in made.dataset_config.data_sources] == ["other/*"]
+    assert set(made.bbox_rasterizer_config.target_class_config) == {"mask", "no-mask"}
+    assert made.bbox_rasterizer_config.target_class_config["mask"].cov_radius_x == pytest.approx(
+        0.7
+    )
+
+
 def test_seeds_of_a_variant_are_compared_with_the_base(recipe, base, tmp_path, monkeypatch, capsys):
     seen = []
 
