@@ -17,6 +17,9 @@ BBOX_HEAD = "output_bbox"
 COVERAGE_HEAD = "output_cov"
 HEADS = (BBOX_HEAD, COVERAGE_HEAD)
 IMAGE_CHANNELS = 3
+BATCH_NORM_EPSILON = 1e-3
+# The share of a batch in the moving average; Keras keeps 0.99 of the old one.
+BATCH_NORM_MOMENTUM = 0.01
 
 # Units of each block, and whether a unit is a bottleneck (1x1, 3x3, 1x1 to four times the width).
 _REPEATS = {

@@ -36,6 +36,14 @@ class Targets:
         )
 
 
+def cross_entropy(predicted: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of each value, kept finite as NVIDIA does it; all in 0..1."""
+    return -(
+        target * torch.log(predicted + _EPSILON)
+        + (1 - target) * torch.log(1 - predicted + _EPSILON)
+    )
+
+
 def coverage_cost(
     predicted: Tensor,
     target: Tensor,
@@ -54,10 +62,7 @@ def coverage_cost(
     fade (quality focal loss, arXiv:2006.04388); ``positive_weight`` multiplies cells that an
     object covers even partly.
     """
-    loss = -(
-        target * torch.log(predicted + _EPSILON)
-        + (1 - target) * torch.log(1 - predicted + _EPSILON)
-    )
+    loss = cross_entropy(predicted, target)
     foreground = foreground_weight.view(1, -1, 1, 1)
     loss = loss * torch.where(target > 0.5, foreground, 1 - foreground)
     if focal_gamma:

@@ -17,12 +17,12 @@ from datasets.headers import ImageHeaderError, image_size
 from detectnet_v2 import spec_pb2
 from detectnet_v2.dataset import COORDINATES, data_path
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.kitti import Label, read_calibration, read_labels, write_lines
+from detectnet_v2.kitti import Label, read_calibration, read_labels
 from detectnet_v2.sample_modifier import SampleModifier
 from detectnet_v2.spec import load_dataset_export
 from detectnet_v2.status import StatusLog, task_status
 from detectnet_v2.tfrecord import Feature, encode_example, part_of, write_part
-from detectnet_v2.whole_file import cannot_write
+from detectnet_v2.whole_file import cannot_write, write_json
 
 LOG_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 SEED = 42
@@ -297,7 +297,7 @@ def _summarise(
     warning = output.with_name(f"{output.name}_warning.json")
     if frames.rejected:
         logger.info("Writing the log_warning.json")
-        write_lines(warning, [json.dumps(frames.rejected, indent=2)])
+        write_json(warning, frames.rejected)
         logger.info("There were errors in the labels. Details are logged at %s", warning)
     else:
         warning.unlink(missing_ok=True)

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from detectnet_v2 import spec_pb2
+from detectnet_v2.cost import cross_entropy
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.model import DetectNetV2
 from detectnet_v2.model_file import load_detector
 from detectnet_v2.precision import Precision
 
+# Keeps the logit of a certain answer finite.
 _EPSILON = 1e-5
 
 
@@ -36,7 +38,7 @@ class Teacher:
         if self._temperature != 1:
             teacher_cov, cov = self._soften(teacher_cov), self._soften(cov)
         # The teacher's own entropy is subtracted, so that the cost of a perfect student is zero.
-        coverage = _cross_entropy(cov, teacher_cov) - _cross_entropy(teacher_cov, teacher_cov)
+        coverage = cross_entropy(cov, teacher_cov) - cross_entropy(teacher_cov, teacher_cov)
         coverage = coverage.mean((0, 2, 3)).sum() * self._temperature**2
         shape = (len(cov), cov.shape[1], 4, *cov.shape[2:])
         boxes = (bbox - teacher_bbox).abs().view(shape).mean(2) * teacher_cov
@@ -72,11 +74,4 @@ def teacher_from_spec(
         weight=config.weight or 1.0,
         temperature=config.temperature or 1.0,
         precision=precision,
-    )
-
-
-def _cross_entropy(predicted: Tensor, target: Tensor) -> Tensor:
-    return -(
-        target * torch.log(predicted + _EPSILON)
-        + (1 - target) * torch.log(1 - predicted + _EPSILON)
     )

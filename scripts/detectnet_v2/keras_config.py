@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from detectnet_v2.architecture import (
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
     BBOX_HEAD,
     COVERAGE_HEAD,
     HEADS,
@@ -21,8 +23,6 @@ from detectnet_v2.errors import DetectNetError
 
 KERAS_VERSION = "2.2.4"
 BACKEND = "tensorflow"
-MOMENTUM = 0.99
-DEFAULT_EPSILON = 1e-3
 
 _CLASSES = {
     "input": "InputLayer",
@@ -142,7 +142,7 @@ def read_config(config: Any, place: str) -> StoredGraph:
         elif kind == "MaxPooling2D":
             use_pooling = True
         elif kind == "BatchNormalization":
-            epsilons[name] = float(settings.get("epsilon", DEFAULT_EPSILON))
+            epsilons[name] = float(settings.get("epsilon", BATCH_NORM_EPSILON))
     return StoredGraph(input_size, use_pooling, epsilons)
 
 
@@ -246,7 +246,7 @@ def _convolution_config(layer: Layer) -> dict[str, Any]:
 def _batch_norm_config(epsilon: float) -> dict[str, Any]:
     return {
         "axis": 1,
-        "momentum": MOMENTUM,
+        "momentum": 1 - BATCH_NORM_MOMENTUM,
         "epsilon": epsilon,
         "center": True,
         "scale": True,

@@ -4,7 +4,7 @@ A label line has 15 fields: class, truncation, occlusion, observation angle, x1 
 height width length and x y z in metres, rotation. A detection has a confidence as its 16th.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,10 +102,3 @@ def _matrix(path: Path, rows: dict[str, str], name: str, shape: tuple[int, int])
         raise DetectNetError(f"{path}: calibration has no {name}") from None
     except ValueError:
         raise DetectNetError(f"{path}: {name} is no {shape[0]} x {shape[1]} matrix") from None
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    part.replace(path)

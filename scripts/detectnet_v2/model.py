@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectnet_v2.architecture import (
+    BATCH_NORM_EPSILON,
+    BATCH_NORM_MOMENTUM,
     BBOX_HEAD,
     COVERAGE_HEAD,
     HEADS,
@@ -19,9 +21,6 @@ from detectnet_v2.architecture import (
 from detectnet_v2.convolution import Convolution
 from detectnet_v2.errors import DetectNetError
 
-BATCH_NORM_EPSILON = 1e-3
-# Keras keeps 0.99 of the old moving average, PyTorch names the share of the new one.
-BATCH_NORM_MOMENTUM = 0.01
 # Every network size is a multiple of the stride of 16 pixels, as NVIDIA's specs require.
 SIZE_MULTIPLE = 16
 

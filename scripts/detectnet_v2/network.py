@@ -9,10 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
+from detectnet_v2.architecture import BBOX_HEAD, COVERAGE_HEAD
 from detectnet_v2.errors import DetectNetError
 
-BBOX_OUTPUT = "output_bbox/BiasAdd"
-COV_OUTPUT = "output_cov/Sigmoid"
+BBOX_OUTPUT = f"{BBOX_HEAD}/BiasAdd"
+COV_OUTPUT = f"{COVERAGE_HEAD}/Sigmoid"
 CLASS_NAMES = "class_names"
 """Metadata of an exported ONNX file: the classes in channel order, with semicolons between."""
 ENGINE_SUFFIXES = (".trt", ".engine", ".plan")

@@ -15,11 +15,9 @@ from detectnet_v2.architecture import (
 from detectnet_v2.errors import DetectNetError
 from detectnet_v2.folding import fold_batch_norms
 from detectnet_v2.model import DetectNetV2
-from detectnet_v2.network import CLASS_NAMES
+from detectnet_v2.network import BBOX_OUTPUT, CLASS_NAMES, COV_OUTPUT
 
 INPUT_TENSOR = INPUT
-BBOX_TENSOR = f"{BBOX_HEAD}/BiasAdd"
-COVERAGE_TENSOR = f"{COVERAGE_HEAD}/Sigmoid"
 OPSETS = range(9, 21)
 """Opsets in which every operator used here has the meaning that it is given."""
 
@@ -84,7 +82,7 @@ def onnx_model(
         helper.make_node(
             "Sigmoid",
             [tensors[COVERAGE_HEAD]],
-            [COVERAGE_TENSOR + suffix],
+            [COV_OUTPUT + suffix],
             name=f"{COVERAGE_HEAD}_sigmoid",
         )
     )
@@ -105,7 +103,7 @@ def onnx_model(
             helper.make_tensor_value_info(
                 name + suffix, TensorProto.FLOAT, [batch, counts[head], *extents[head]]
             )
-            for name, head in ((BBOX_TENSOR, BBOX_HEAD), (COVERAGE_TENSOR, COVERAGE_HEAD))
+            for name, head in ((BBOX_OUTPUT, BBOX_HEAD), (COV_OUTPUT, COVERAGE_HEAD))
         ],
         weights,
     )

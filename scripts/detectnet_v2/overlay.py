@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from detectnet_v2 import spec_pb2
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.kitti import detection_line, write_lines
+from detectnet_v2.kitti import detection_line
 from detectnet_v2.postprocess import Detections, class_entry
-from detectnet_v2.whole_file import whole_file
+from detectnet_v2.whole_file import whole_file, write_text
 
 DEFAULT_COLOR = (0, 255, 0)
 
@@ -118,5 +118,4 @@ def _format_of(path: Path) -> str:
 
 def write_labels(path: Path, found: Sequence[Detections], styles: Sequence[ClassStyle]) -> None:
     """Write the label file of a frame; it is empty when nothing was found."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_lines(path, label_lines(found, styles))
+    write_text(path, "".join(f"{line}\n" for line in label_lines(found, styles)))

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detectnet_v2.architecture import Architecture
+from detectnet_v2.architecture import BATCH_NORM_EPSILON, Architecture
 from detectnet_v2.errors import DetectNetError
-from detectnet_v2.keras_config import DEFAULT_EPSILON
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -121,7 +120,7 @@ def _add_identity_projections(
             mean, variance = moments
             weights[shortcut] = _convolution(torch.eye(len(mean))[:, :, None, None])
             weights[f"{unit}_bn_shortcut"] = {
-                "gamma": _array(torch.sqrt(variance + DEFAULT_EPSILON)),
+                "gamma": _array(torch.sqrt(variance + BATCH_NORM_EPSILON)),
                 "beta": _array(mean),
                 "moving_mean": _array(mean),
                 "moving_variance": _array(variance),
@@ -138,7 +137,7 @@ def _output_moments(norm: Mapping[str, np.ndarray]) -> Moments:
     """Mean and variance of each channel after a batch norm."""
     variance = torch.from_numpy(norm["moving_variance"]).double()
     gamma = torch.from_numpy(norm["gamma"]).double()
-    output_variance = gamma**2 * variance / (variance + DEFAULT_EPSILON)
+    output_variance = gamma**2 * variance / (variance + BATCH_NORM_EPSILON)
     return torch.from_numpy(norm["beta"]).double(), output_variance
 
 
@@ -180,7 +179,7 @@ def _convolution(kernel: Tensor) -> dict[str, np.ndarray]:
 def _batch_norm(state: Mapping[str, Tensor], name: str) -> dict[str, np.ndarray]:
     variance = state[f"{name}.running_var"].double()
     gamma = state[f"{name}.weight"].double()
-    correction = torch.sqrt((variance + DEFAULT_EPSILON) / (variance + TORCHVISION_EPSILON))
+    correction = torch.sqrt((variance + BATCH_NORM_EPSILON) / (variance + TORCHVISION_EPSILON))
     return {
         "gamma": _array(gamma * correction),
         "beta": _array(state[f"{name}.bias"]),
