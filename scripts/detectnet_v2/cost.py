@@ -261,17 +261,8 @@ def _class_cost(target: spec_pb2.CostFunctionConfig.TargetClass) -> ClassCost:
     missing = [name for name in OBJECTIVES if name not in objectives]
     if missing:
         raise DetectNetError(f"{place}: objective {missing[0]!r} is missing")
-    if not 0 < target.coverage_foreground_weight < 1:
-        raise DetectNetError(
-            f"{place}: coverage_foreground_weight {target.coverage_foreground_weight:g} "
-            "is not between 0 and 1"
-        )
-    if target.class_weight < 0:
-        raise DetectNetError(f"{place}: class_weight {target.class_weight:g} is negative")
     cov, bbox = (objectives[name] for name in OBJECTIVES)
-    if min(cov.initial_weight, bbox.initial_weight) < 0 or not (
-        cov.initial_weight + bbox.initial_weight > 0
-    ):
+    if not cov.initial_weight + bbox.initial_weight > 0:
         raise DetectNetError(f"{place}: initial_weight of the objectives must be positive")
     return ClassCost(
         name=target.name,

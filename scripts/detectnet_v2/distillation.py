@@ -71,7 +71,7 @@ def teacher_from_spec(
     model = model.to(precision.device, memory_format=torch.channels_last)
     return Teacher(
         model,
-        weight=config.weight or 1.0,
+        weight=config.weight,
         temperature=config.temperature or 1.0,
         precision=precision,
     )

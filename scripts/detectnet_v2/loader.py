@@ -108,17 +108,10 @@ def balancing_weights(samples: Sequence[Sample], classes: int, balance: float) -
 
 
 def ellipse_configs(experiment: spec_pb2.Experiment) -> list[EllipseConfig]:
-    """The rasteriser's settings in the order of the target classes.
-
-    Raises DetectNetError when a class has none.
-    """
+    """The rasteriser's settings in the order of the target classes."""
     config = experiment.bbox_rasterizer_config
     result = []
     for name in target_classes(experiment):
-        if name not in config.target_class_config:
-            raise DetectNetError(
-                f"bbox_rasterizer_config.target_class_config: no entry for class {name!r}"
-            )
         entry = config.target_class_config[name]
         result.append(
             EllipseConfig(

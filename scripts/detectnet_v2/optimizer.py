@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from detectnet_v2 import spec_pb2
-from detectnet_v2.errors import DetectNetError
 
 
 class TensorFlowAdam(torch.optim.Adam):
@@ -61,17 +60,12 @@ def from_spec(
     decayed: Iterable[nn.Parameter] = (),
     decay: float = 0.0,
 ) -> TensorFlowAdam:
-    """The optimiser of ``training_config.optimizer``; DetectNetError if it cannot be built.
+    """The optimiser of ``training_config.optimizer``.
 
-    ``decayed`` and ``decay`` are as for TensorFlowAdam. A parameter without a
-    gradient stays as it is.
+    ``decayed`` and ``decay`` are as for TensorFlowAdam. A parameter without a gradient stays as it
+    is.
     """
     adam = config.adam
-    if adam.epsilon <= 0 or not (0 <= adam.beta1 < 1 and 0 <= adam.beta2 < 1):
-        raise DetectNetError(
-            f"training_config.optimizer.adam: epsilon {adam.epsilon:g}, beta1 {adam.beta1:g}, "
-            f"beta2 {adam.beta2:g}: epsilon > 0 and 0 <= beta < 1 are needed"
-        )
     return TensorFlowAdam(
         parameters,
         epsilon=adam.epsilon,

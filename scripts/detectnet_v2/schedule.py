@@ -168,13 +168,9 @@ def from_spec(
 ) -> Schedule:
     """The schedule that ``training_config.learning_rate`` names; ``shape`` is native.annealing.
 
-    Raises DetectNetError when none is given or its values do not make a schedule.
+    Raises DetectNetError when its values do not make a schedule.
     """
     kind = training.learning_rate.WhichOneof("schedule")
-    if kind is None:
-        raise DetectNetError(
-            "training_config.learning_rate is empty: give a soft_start_annealing_schedule"
-        )
     config = getattr(training.learning_rate, kind)
     place = f"training_config.learning_rate.{kind}"
     if not 0 < config.min_learning_rate <= config.max_learning_rate:

@@ -357,7 +357,7 @@ class _Training:
             return True
         period = config.validation_period_during_training
         first = config.first_validation_epoch
-        return bool(period) and epoch >= first and (epoch - first) % period == 0
+        return epoch >= first and (epoch - first) % period == 0
 
     def _save(self) -> None:
         """Save the state; every process returns when the leading one has written it."""

@@ -190,17 +190,9 @@ def test_the_order_of_objectives_in_the_spec_does_not_matter():
     np.testing.assert_allclose(function.weights, [[1 / 11, 10 / 11]], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"coverage_foreground_weight": 1.0}, "'mask': coverage_foreground_weight 1 "),
-        ({"class_weight": -1.0}, "'mask': class_weight -1 is negative"),
-        ({"class_weight": 0.0}, "every class_weight is 0"),
-    ],
-)
-def test_unusable_weights_are_refused(changes, message):
-    with pytest.raises(DetectNetError, match=message):
-        cost.from_spec(experiment(**changes))
+def test_classes_without_a_weight_are_refused():
+    with pytest.raises(DetectNetError, match="every class_weight is 0"):
+        cost.from_spec(experiment(class_weight=0.0))
 
 
 def test_objectives_without_a_weight_are_refused():

@@ -238,13 +238,6 @@ def test_labels_of_stretched_images_are_stretched(images):
     assert np.array_equal(batch.targets.bbox, plain.targets.bbox)
 
 
-def test_a_class_without_rasteriser_settings_is_refused():
-    experiment = spec_pb2.Experiment()
-    experiment.cost_function_config.target_classes.add(name="mask")
-    with pytest.raises(DetectNetError, match="no entry for class 'mask'"):
-        loader.ellipse_configs(experiment)
-
-
 def test_prefetcher_keeps_the_order_whatever_finishes_first():
     def make(i):
         time.sleep(0.02 if i % 2 == 0 else 0)

@@ -67,11 +67,6 @@ def test_impossible_schedules_are_refused(rates, message):
         schedule.from_spec(training_config(**rates), 10)
 
 
-def test_a_missing_schedule_is_refused():
-    with pytest.raises(DetectNetError, match="soft_start_annealing_schedule"):
-        schedule.from_spec(spec_pb2.TrainingConfig(num_epochs=1), 10)
-
-
 def early_stopping(**changes):
     settings = {
         "steps_per_epoch": 10,

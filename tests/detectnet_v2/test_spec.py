@@ -129,6 +129,55 @@ def test_each_value_out_of_range_is_a_line(changed):
     )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "class_weight: 8.0\n    coverage_foreground_weight: 0.0500000007451",
+            "class_weight: -1\n    coverage_foreground_weight: 0.05",
+            "cost_function_config.target_classes[1].class_weight: -1 must be >= 0",
+        ),
+        (
+            "class_weight: 8.0\n    coverage_foreground_weight: 0.0500000007451",
+            "class_weight: 8\n    coverage_foreground_weight: 1",
+            "cost_function_config.target_classes[1].coverage_foreground_weight: 1 must be in "
+            "]0, 1[",
+        ),
+        (
+            "beta1: 0.899999976158",
+            "beta1: 1",
+            "training_config.optimizer.adam.beta1: 1 must be in [0, 1[",
+        ),
+        (
+            "validation_period_during_training: 10",
+            "",
+            "evaluation_config.validation_period_during_training: 0 must be > 0",
+        ),
+        (
+            "random_seed: 42",
+            'random_seed: 42 native { distillation { teacher_model_file: "t.hdf5" } }',
+            "native.distillation.weight: 0 must be > 0",
+        ),
+        (
+            "    soft_start_annealing_schedule {\n      min_learning_rate: 5e-06\n"
+            "      max_learning_rate: 5e-04\n      soft_start: 0.10000000149\n"
+            "      annealing: 0.699999988079\n    }\n",
+            "",
+            "training_config.learning_rate: a schedule is missing",
+        ),
+        (
+            'bbox_rasterizer_config {\n  target_class_config {\n    key: "mask"',
+            'bbox_rasterizer_config {\n  target_class_config {\n    key: "none"',
+            'bbox_rasterizer_config.target_class_config: has no entry for the class "mask"',
+        ),
+    ],
+)
+def test_what_training_relies_on_is_checked(changed, old, new, problem):
+    with pytest.raises(DetectNetError) as error:
+        changed((old, new))
+    assert problems(error) == [problem]
+
+
 def test_missing_messages_are_one_line(tmp_path):
     path = tmp_path / "changed.txt"
     path.write_text("random_seed: 1\nmodel_config { num_layers: 18 }\n")
