@@ -1,6 +1,8 @@
 import os
+import struct
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,17 @@ def test_a_file_that_is_no_image_is_named(files, tmp_path):
     files[2].write_text("hello")
     with pytest.raises(DetectNetError, match=r"2\.png: not a readable image"):
         opened(files, tmp_path)
+
+
+def test_an_image_too_big_for_pillow_is_named(tmp_path):
+    path = tmp_path / "big.png"
+    Image.new("L", (1, 1)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 20_000, 20_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(DetectNetError, match=r"big\.png: image is too big .*: replace it$"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

@@ -1,8 +1,6 @@
 """The task inference on images, folders and videos with known detections."""
 
 import json
-import struct
-import zlib
 from fractions import Fraction
 
 import av
@@ -130,24 +128,10 @@ def test_boxes_are_clipped_to_the_frame_before_they_are_scaled():
     assert moved.tolist() == [[0, 20, 320, 50], [320, 10, 320, 20]]
 
 
-def too_big(path):
-    """A PNG whose header promises more pixels than Pillow takes for an honest image."""
-    Image.new("L", (1, 1)).save(path, "PNG")
-    data = bytearray(path.read_bytes())
-    data[16:24] = struct.pack(">II", 20_000, 20_000)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda path: path.write_bytes(b"\xff\xd8\xff"), too_big], ids=["damaged", "too big"]
-)
-def test_a_damaged_image_does_not_keep_the_others_from_being_done(
-    run, write_spec, paint, tmp_path, make
-):
+def test_a_damaged_image_does_not_keep_the_others_from_being_done(run, write_spec, paint, tmp_path):
     for name in ("a", "c"):
         paint(tmp_path / "in" / f"{name}.png", {"mask": [(1, 1)]})
-    make(tmp_path / "in/b.jpg")
+    (tmp_path / "in/b.jpg").write_bytes(b"\xff\xd8\xff")
     status, errors = run("-e", write_spec(), "-i", tmp_path / "in", "-r", tmp_path / "r")
     assert status == cli.FAILED
     assert len(errors.splitlines()) == 1
