@@ -26,18 +26,13 @@ from datasets.program import describe
 from decrypt_model import decrypt_model
 from detectnet_v2.progress import progress
 from etlt.errors import EtltError
+from file_digest import sha256
 
 CHUNK = 1 << 20  # a MiB, which is what progress counts
 ATTEMPTS = 3
 NGC = "https://api.ngc.nvidia.com"
 
 logger = logging.getLogger(__name__)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(

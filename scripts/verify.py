@@ -5,7 +5,6 @@ go to the device and takes the exported model through nvinfer's steps. A config 
 answer, by swapped sizes, wrong scaling or skipped clustering, shows as a loss of mAP.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from detectnet_v2.evaluate import evaluate
 from detectnet_v2.postprocess import Detections
 from etlt.codec import INTERPRETER_VARIABLE
 from etlt.environment import Environment
+from file_digest import sha256
 
 log = logging.getLogger("deepstream")
 
@@ -83,7 +83,7 @@ def verify(
     agreed = agreement(strongest(reference.detections, limits), desk, samples)
     result = {
         "release": release.name,
-        "model_sha256": _sha256(config.model),
+        "model_sha256": sha256(config.model),
         "images": len(samples),
         "toolkit": toolkit_figures,
         "deepstream": desk_figures,
@@ -108,11 +108,6 @@ def verify(
         )
         result["passed"] = result["passed"] and _is_as_judged(result["int8"])
     return result
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _int8(config, judgement, fp32, score, samples):

@@ -1,6 +1,5 @@
 """The cases of a release, one per rendered config folder: what will run and what it needs."""
 
-import hashlib
 import posixpath
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from deepstream import keyfile
 from deepstream.errors import DeepStreamError
 from deepstream.render import engine_file
+from file_digest import sha256
 
 from jetson.errors import JetsonError
 
@@ -133,8 +133,8 @@ def _read(name: str, folder: Path, files: Mapping[str, Path]) -> Case:
         batch=batch.integer("batch-size"),
         streams=_streams(app),
         perf_interval_s=application.integer(interval) if interval in application else 5,
-        model_sha256=_sha256(files[model_file]),
-        calibration_sha256=_sha256(files[calibration]) if calibration else None,
+        model_sha256=sha256(files[model_file]),
+        calibration_sha256=sha256(files[calibration]) if calibration else None,
     )
 
 
@@ -156,8 +156,3 @@ def _streams(app: Mapping[str, keyfile.Group]) -> int:
     if streams == 0:
         raise JetsonError("no [sourceN] is enabled in app.txt; enable one")
     return streams
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

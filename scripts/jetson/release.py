@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepstream.errors import DeepStreamError
 from etlt.codec import LONGEST_KEY
+from file_digest import sha256
 
 from jetson import cases
 from jetson.cases import Case
@@ -99,8 +100,7 @@ def _file(path: str, source: Path, key: str | None, key_name: str, keyable: bool
             return File(
                 path, content, len(content), _sha256(content), _sha256(source.read_bytes()), PRIVATE
             )
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(source)
     return File(path, source, source.stat().st_size, digest, digest)
 
 

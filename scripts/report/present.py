@@ -3,9 +3,10 @@
 Benchmarks and the checks of a device's configs are made on demand and outlive a new training.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from file_digest import sha256
 
 from report.errors import NotThereYet
 from report.results import Results
@@ -45,7 +46,7 @@ class Present:
         if model not in self._digests:
             folder = self.results.root / "export" / model
             files = [folder / name for name in EXPORTED if (folder / name).is_file()]
-            self._digests[model] = {_sha256(file) for file in files}
+            self._digests[model] = {sha256(file) for file in files}
         return self._digests[model]
 
     def mean_average_precision(self, model: str) -> float | None:
@@ -57,8 +58,3 @@ class Present:
         except NotThereYet:
             return None
         return metrics["mAP"]
-
-
-def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
