@@ -1,6 +1,7 @@
 """A small results folder in the formats of the workflow's own programs."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from configuration import check_config
 from detectnet_v2.tfrecord import encode_example, part_of, write_part
 from jetson.table import published
 from PIL import Image, ImageDraw
+from report.drawing import FigureFolder, style
 
 WIDTH, HEIGHT = 320, 176
 CLASSES = ("mask", "no-mask")
@@ -70,6 +72,13 @@ def full_run(tmp_path_factory: pytest.TempPathFactory, report_config: dict) -> R
     root = tmp_path_factory.mktemp("results")
     write_results(root, report_config)
     return Run(root, report_config)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[FigureFolder]:
+    """Where a test's figures go, drawn in the report's style."""
+    with style():
+        yield FigureFolder(tmp_path / "figures")
 
 
 @pytest.fixture

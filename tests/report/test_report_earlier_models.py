@@ -4,17 +4,9 @@ import hashlib
 import json
 
 import pandas as pd
-import pytest
-from report.drawing import FigureFolder, style
 from report.results import Results
 from report.sections import deployment, export
 from report.summary import facts
-
-
-@pytest.fixture
-def folder(tmp_path):
-    with style():
-        yield FigureFolder(tmp_path / "figures")
 
 
 def results(run):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from report.drawing import FigureFolder, class_colours, style
+from report.drawing import class_colours, style
 from report.results import Results, run_label
 from report.sections import (
     accuracy,
@@ -44,12 +44,6 @@ MODELS = pd.DataFrame(
         "AP no-mask": [78.0, 79.0, 77.5],
     }
 )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    with style():
-        yield FigureFolder(tmp_path / "figures")
 
 
 def results(run):

@@ -3,15 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from report.drawing import FigureFolder, style
 from report.results import Results
 from report.sections import sizes
-
-
-@pytest.fixture
-def folder(tmp_path):
-    with style():
-        yield FigureFolder(tmp_path / "figures")
 
 
 def test_sizes_are_shares_of_the_image(run):
