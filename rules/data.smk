@@ -81,9 +81,13 @@ checkpoint kitti:
     params:
         root=lambda wc: config["datasets"][wc.dataset]["root"],
         raw=raw_fingerprint,
-        image_width=config["image_width"],
-        image_height=config["image_height"],
-        jpeg_quality=config["jpeg_quality"],
+        # One param: Snakemake compares the values of params without their names, so that of two numbers
+        # nobody would notice that they have changed places.
+        picture={
+            "width": config["image_width"],
+            "height": config["image_height"],
+            "quality": config["jpeg_quality"],
+        },
         max_bad_fraction=config["max_bad_fraction"],
         code=code_digest("kitti"),
     script:
@@ -116,12 +120,15 @@ rule tfrecords_spec:
         "<logs>/tfrecords_spec/{split}.log",
     params:
         root=lambda wc: f"{config['results_dir']}/kitti/{wc.split}",
-        val_split=lambda wc: (
-            config["tfrecords"]["val_split"]
-            if wc.split == "train"
-            else TOOLKIT.whole_split
-        ),
-        num_shards=config["tfrecords"]["num_shards"],
+        # One param, as in kitti.
+        division=lambda wc: {
+            "val_split": (
+                config["tfrecords"]["val_split"]
+                if wc.split == "train"
+                else TOOLKIT.whole_split
+            ),
+            "num_shards": config["tfrecords"]["num_shards"],
+        },
     template_engine:
         "jinja2"
 

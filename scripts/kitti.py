@@ -8,11 +8,7 @@ from datasets.program import reported
 
 if __name__ == "__main__":
     with reported(snakemake.log[0]) as job_log:
-        job_settings = Settings(
-            snakemake.params.image_width,
-            snakemake.params.image_height,
-            snakemake.params.jpeg_quality,
-        )
+        job_settings = Settings(**snakemake.params.picture)
         manifest = Path(snakemake.output.manifest)
         rows = convert(
             snakemake.wildcards.dataset,

@@ -15,7 +15,7 @@ from datasets import tables
 from datasets.program import Log, describe
 from PIL import Image
 
-NETWORK = {"image_width": 96, "image_height": 64, "jpeg_quality": 90}
+NETWORK = {"picture": {"width": 96, "height": 64, "quality": 90}}
 
 
 @pytest.fixture

@@ -42,6 +42,17 @@ def test_changed_category_limit_leaves_the_index_alone(finished_checkout, plan):
     assert not {"index", "group_duplicates"} & rules
 
 
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"image_width": 96, "image_height": 160}, "kitti"),
+        ({"tfrecords": {"val_split": 2, "num_shards": 20}}, "tfrecords_spec"),
+    ],
+)
+def test_two_numbers_that_change_places_are_noticed(finished_checkout, plan, change, rule):
+    assert rule in rules_of(plan(finished_checkout, ALL, config=change))
+
+
 def test_changed_epochs_train_and_evaluate_but_do_not_convert(finished_checkout, plan):
     rules = rules_of(plan(finished_checkout, ALL, config={"train": {"epochs": 3}}))
     assert rules >= MODEL_STAGES
