@@ -135,6 +135,24 @@ def selection(
     return sorted(rows, key=lambda row: row[2])
 
 
+def warnings(
+    split: str, counts: Sequence[tuple[str, str, int, int, int, int]], classes: Sequence[str]
+) -> list[str]:
+    """A line for each class of which the split has no face, and what follows from that."""
+    what = {
+        "train": "the network cannot learn it; add a dataset that has it, or correct its class_map",
+        "val": "as in NVIDIA's toolkit, it counts as 0 in the mAP there; go by that of fold 0",
+    }
+    taken: Counter[str] = Counter()
+    for row in counts:
+        taken[row[1]] += row[3]
+    return [
+        f"warning: the {split} split has no face of the class {target}: {what[split]}"
+        for target in classes
+        if not taken[target]
+    ]
+
+
 def table(counts: Sequence[tuple[str, str, int, int, int, int]], classes: Sequence[str]) -> str:
     """The counts as the recipe prints them: a line a source, running totals, the final line.
 
@@ -172,6 +190,8 @@ if __name__ == "__main__":
             snakemake.params.category_limit,
         )
         job_log(table(face_counts, snakemake.params.classes))
+        for line in warnings(snakemake.wildcards.split, face_counts, snakemake.params.classes):
+            job_log(line)
         grouping = {
             (row["dataset"], row["image"]): row["group"]
             for row in tables.read(snakemake.input.groups, tables.GROUPS)

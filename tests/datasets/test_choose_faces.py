@@ -1,7 +1,7 @@
 """The choice under category_limit, its counts and the selection's names."""
 
 import pytest
-from choose_faces import choose, selection, table
+from choose_faces import choose, selection, table, warnings
 from datasets import tables
 from datasets.errors import DatasetError
 
@@ -79,6 +79,17 @@ def test_the_table_shows_what_the_recipe_prints(write_index):
         "mafa         1         1        0           3              1",
         "final        2         3        1",
     ]
+
+
+@pytest.mark.parametrize(("split", "told"), [("train", "cannot learn"), ("val", "go by that")])
+def test_a_class_without_a_face_in_a_split_is_a_warning(write_index, split, told):
+    first, second = write_index("a", {"y.jpg": (0, 2)}), write_index("b", {"z.jpg": (0, 1)})
+    _, counts = choose({"a": first, "b": second}, CLASSES, 10)
+    (line,) = warnings(split, counts, CLASSES)
+    assert line.startswith(f"warning: the {split} split has no face of the class mask: ")
+    assert told in line
+    _, counts = choose({"a": first, "b": write_index("c", {"z.jpg": (1, 0)})}, CLASSES, 10)
+    assert warnings(split, counts, CLASSES) == []
 
 
 def test_rows_are_sorted_by_unique_names(write_index, log):

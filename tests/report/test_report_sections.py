@@ -212,6 +212,21 @@ def test_metrics_of_a_class_without_faces(run, folder):
     assert table.rows[0][5:7] == ("–", "–")
 
 
+def test_a_subset_without_a_class_says_so_beside_its_mean(run, folder):
+    assert accuracy.section(results(run), folder).lead.endswith("% on the val split.")
+    path = run.root / "unpruned/evaluation/val/metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["average_precision"]["mask"] = 0.0
+    metrics["faces"]["mask"] = 0
+    path.write_text(json.dumps(metrics))
+    section = accuracy.section(results(run), folder)
+    assert "There is no face of mask in the val split, which counts as 0" in section.lead
+    table = block(section, "Average precision")
+    (row,) = [row for row in table.rows if row[:2] == ("unpruned", "the val split")]
+    assert row[3] == "–"
+    assert row[4] != "–"
+
+
 def test_other_classes_are_not_laid_beside_nvidias(run, folder):
     config = run.config | {"classes": ["mask", "none"]}
     table = accuracy.metrics_table(

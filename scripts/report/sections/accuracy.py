@@ -1,6 +1,7 @@
 """Chapter on accuracy: metrics of each model, and its precision-recall curves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
@@ -26,7 +27,7 @@ def section(results: Results, folder: FigureFolder) -> Section:
     if missing:
         first = missing[0]
         blocks.append(left_out("Metrics", first, len(missing) - 1))
-    return Section("accuracy", "Accuracy", lead(metrics), blocks)
+    return Section("accuracy", "Accuracy", lead(metrics, results), blocks)
 
 
 def read_metrics(results: Results) -> tuple[dict[tuple[str, str], dict], list[NotThereYet]]:
@@ -44,14 +45,27 @@ def read_metrics(results: Results) -> tuple[dict[tuple[str, str], dict], list[No
     return metrics, missing
 
 
-def lead(metrics: Mapping[tuple[str, str], dict]) -> str:
-    """The unpruned model's mAP by subset, in words."""
-    found = [
-        f"{metrics['unpruned', subset]['mAP']:.2f} % on {title}"
-        for subset, title in SUBSETS.items()
-        if ("unpruned", subset) in metrics
-    ]
-    return f"The unpruned model reaches a mAP of {' and '.join(found)}." if found else ""
+def lead(metrics: Mapping[tuple[str, str], dict], results: Results) -> str:
+    """The unpruned model's mAP by subset, in words, and which classes have no face there."""
+    found, notes = [], []
+    for subset, title in SUBSETS.items():
+        values = metrics.get(("unpruned", subset))
+        if values is None:
+            continue
+        found.append(f"{values['mAP']:.2f} % on {title}")
+        lacking = [name for name in results.classes if not has_faces(values, name)]
+        if lacking:
+            notes.append(
+                f" There is no face of {' and '.join(lacking)} in {title}, which counts as 0 in "
+                "the mean, as in NVIDIA's toolkit."
+            )
+    text = f"The unpruned model reaches a mAP of {' and '.join(found)}." if found else ""
+    return text + "".join(notes)
+
+
+def has_faces(values: Mapping[str, Any], name: str) -> bool:
+    """Whether an evaluation had faces of a class, as far as its metrics.json tells."""
+    return values.get("faces", {}).get(name) != 0
 
 
 def metrics_table(metrics: Mapping[tuple[str, str], dict], results: Results) -> Table:
@@ -67,7 +81,7 @@ def metrics_table(metrics: Mapping[tuple[str, str], dict], results: Results) -> 
                 run_label(run),
                 SUBSETS[subset],
                 percent(values["mAP"]),
-                *(percent(values["average_precision"].get(name)) for name in results.classes),
+                *(percent(average_precision(values, name)) for name in results.classes),
                 percent(coco.get("AP50")),
                 percent(coco.get("AP")),
                 f"{values['images']:,}" if "images" in values else "–",
@@ -86,6 +100,11 @@ def metrics_table(metrics: Mapping[tuple[str, str], dict], results: Results) -> 
         "published figures for other validation images: a yardstick, not a fair comparison.",
         marked=marked,
     )
+
+
+def average_precision(values: Mapping[str, Any], name: str) -> float | None:
+    """A class's average precision in an evaluation; None where it had no face of the class."""
+    return values["average_precision"].get(name) if has_faces(values, name) else None
 
 
 def percent(value: float | None) -> str:
