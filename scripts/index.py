@@ -57,6 +57,7 @@ def index(
         for fault in faults:
             log.to_file(f"bad: {name}: {path}: {fault}")
     _summarise(name, split, rows, len(annotated), len(bad), log)
+    _warn_of_sizes(name, annotated, sizes, log)
     if len(bad) > max_bad_fraction * looked_at:
         raise DatasetError(
             f"dataset {name}, {split}: {len(bad)} of {looked_at} images are corrupt, missing"
@@ -171,6 +172,28 @@ def _summarise(
         # Of a class that the map lacks, nobody has said that it is to be left out.
         tell = log if reason.endswith(NOT_MAPPED) else log.to_file
         tell(f"dropped: {name}: {count} x {reason}")
+
+
+def _warn_of_sizes(
+    name: str,
+    annotated: Sequence[AnnotatedImage],
+    sizes: Sequence[tuple[int, int] | str | None],
+    log: Log,
+) -> None:
+    """Tell of images that are not of the size for which they were annotated."""
+    others = [
+        f"{image.path} is {size[0]} x {size[1]}, annotated as {image.size[0]} x {image.size[1]}"
+        for image, size in zip(annotated, sizes, strict=True)
+        if image.size and isinstance(size, tuple) and image.size != size
+    ]
+    for other in others:
+        log.to_file(f"size: {name}: {other}")
+    if others:
+        log(
+            f"warning: {name}: {len(others)} images have another size than their annotation says,"
+            " scaled since or turned by EXIF, so that boxes may be in the wrong place: look at"
+            f" check_labels; first: {others[0]}"
+        )
 
 
 if __name__ == "__main__":

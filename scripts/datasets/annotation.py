@@ -28,9 +28,11 @@ class AnnotatedImage:
     """An image named by an annotation, or found without one.
 
     `path` is relative to the split's images folder, with forward slashes. `error` is set when the
-    image as a whole is unusable (no annotation, no image, annotation cut short, ...).
+    image as a whole is unusable (no annotation, no image, annotation cut short, ...). `size` is the
+    width and height that the annotation names, None where it names none.
     """
 
     path: str
     faces: list[Face] = field(default_factory=list)
     error: str = ""
+    size: tuple[int, int] | None = None

@@ -89,7 +89,17 @@ def _annotated(path: str, label: Path, images: int) -> AnnotatedImage:
         choice = f"names {named!r}" if named else "names none"
         reason = f"no annotation: of {images} images, {label.name} {choice}"
         return AnnotatedImage(path, error=reason)
-    return AnnotatedImage(path, [_face(element) for element in root.iter("object")])
+    faces = [_face(element) for element in root.iter("object")]
+    return AnnotatedImage(path, faces, size=_size(root))
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """Width and height by `<size>`, which many writers leave out or fill with 0."""
+    try:
+        width, height = (int(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+    except ValueError:
+        return None
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _face(element: ElementTree.Element) -> Face:

@@ -75,6 +75,19 @@ def test_any_voc_dataset_needs_only_a_class_map(voc, log):
     assert [row["class"] for row in indexed(dataset, log, "andrewmvd")] == ["mask", "no-mask"]
 
 
+def test_images_of_another_size_than_annotated_are_told(voc, log):
+    dataset = voc({f"{name}.jpg": [("mask", 1, 1, 20, 20)] for name in ("as_is", "none", "turned")})
+    for name, width, height in (("as_is", 64, 48), ("none", 0, 0), ("turned", 48, 64)):
+        label = Path(dataset["root"], f"labels/{name}.xml")
+        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        label.write_text(label.read_text().replace("<object>", f"{size}<object>", 1))
+    rows = index("kaggle", dataset, "train", CLASSES, 0.0, log)
+    assert len(rows) == 3
+    (line,) = [line for line in log.text().splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: kaggle: 1 images have another size than their annotation says")
+    assert line.endswith("first: turned.jpg is 64 x 48, annotated as 48 x 64")
+
+
 def test_an_image_whose_boxes_have_no_area_stays_as_background(voc, log):
     rows = indexed(voc({"a.jpg": [("mask", 5, 5, 5, 9)], "b.jpg": [("mask", 1, 1, 9, 9)]}), log)
     assert [(row["class"], row["dropped"]) for row in rows[:2]] == [
