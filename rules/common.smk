@@ -18,7 +18,14 @@ SCRIPTS = str(BASE / "scripts")
 sys.path.insert(0, SCRIPTS)
 
 from code_digest import code_digest
-from configuration import ConfigError, check_config, merged, per_class, pruning_branches
+from configuration import (
+    ConfigError,
+    check_config,
+    merged,
+    order_datasets,
+    per_class,
+    pruning_branches,
+)
 from datasets.errors import WITH_RESULTS, WITHOUT_DATA, missing_data
 from datasets.fingerprint import fingerprint
 from deepstream.devices import dla_core, lowest_opset, resolve
@@ -30,6 +37,7 @@ try:
     check_config(
         config, BASE / "config/config.schema.yaml", workflow.config_settings.config
     )
+    order_datasets(config, Path(SETTINGS))
     BOARDS = {
         name: resolve(name, settings)
         for name, settings in config["deploy"]["devices"].items()
@@ -83,18 +91,6 @@ SPLITS = [
 ]
 FOLDS = {"train": 2, "val": 1}
 SUBSETS = {"fold0": "train"} | ({"val": "val"} if "val" in SPLITS else {})
-# Every job below the conversion names these as an input, needed or not. Snakemake looks again only at
-# jobs that hang on a checkpoint directly when that has run; the others would keep the verdict of the
-# first plan and train again, even when a changed `category_limit` gave the same selection.
-CONVERSION = [
-    *(f"<results>/selection/{split}.csv" for split in SPLITS),
-    *(
-        f"<results>/kitti/{split}/{name}.manifest.csv"
-        for split in SPLITS
-        for name, dataset in config["datasets"].items()
-        if split in dataset["splits"]
-    ),
-]
 RUNS = ["unpruned", *(f"retrained/{threshold}" for threshold in THRESHOLDS)]
 EXPORTED = config["export"]["models"]
 DEVICES = list(config["deploy"]["devices"])
@@ -127,6 +123,27 @@ def datasets_of(split):
         for name, dataset in config["datasets"].items()
         if split in dataset["splits"]
     ]
+
+
+def converted(*splits):
+    """What tells of some splits' data: selections, and manifests of the converted images.
+
+    Every job below the conversion names these as an input, needed or not, of the splits that it goes back
+    to: a changed val split is no reason to train again. Snakemake looks again only at jobs that hang on a
+    checkpoint directly when that has run; the others would keep the verdict of the first plan and train
+    again, even when a changed `category_limit` gave the same selection.
+    """
+    return [
+        *(f"<results>/selection/{split}.csv" for split in splits),
+        *(
+            f"<results>/kitti/{split}/{name}.manifest.csv"
+            for split in splits
+            for name in datasets_of(split)
+        ),
+    ]
+
+
+CONVERSION = converted(*SPLITS)
 
 
 def in_results(path):
@@ -175,6 +192,12 @@ def raw_fingerprints(wildcards):
     return [
         fingerprint_of(name, wildcards.split) for name in datasets_of(wildcards.split)
     ]
+
+
+def dataset_of(wildcards):
+    """The settings of the job's own dataset, without those of its other splits."""
+    dataset = config["datasets"][wildcards.dataset]
+    return dataset | {"splits": {wildcards.split: dataset["splits"][wildcards.split]}}
 
 
 def image_folders(wildcards):
@@ -280,6 +303,11 @@ def val_spec():
 def all_shards():
     """The tfrecords of all splits."""
     return [path for split in SPLITS for path in shards(split)]
+
+
+def evaluated_splits(wildcards):
+    """The splits that an evaluation goes back to: of the model, and of the images."""
+    return ["train", *(["val"] if wildcards.subset == "val" else [])]
 
 
 def first_shards(*splits):

@@ -9,7 +9,7 @@ rule index:
         "../envs/workflow.yaml"
     threads: ALL_CORES
     params:
-        dataset=lambda wc: config["datasets"][wc.dataset],
+        dataset=dataset_of,
         classes=CLASSES,
         raw=raw_fingerprint,
         max_bad_fraction=config["max_bad_fraction"],
@@ -98,7 +98,7 @@ checkpoint kitti:
 rule kitti_listing:
     input:
         manifests=manifests,
-        conversion=CONVERSION,
+        conversion=lambda wc: converted(wc.split),
     output:
         "<results>/kitti/{split}/listing.csv",
     log:
@@ -137,7 +137,7 @@ rule tfrecords:
     input:
         spec="<results>/tfrecords/train_spec.txt",
         listing="<results>/kitti/train/listing.csv",
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         shards("train"),
     log:
@@ -162,7 +162,7 @@ use rule tfrecords as tfrecords_val with:
     input:
         spec="<results>/tfrecords/val_spec.txt",
         listing="<results>/kitti/val/listing.csv",
-        conversion=CONVERSION,
+        conversion=converted("val"),
     output:
         shards("val"),
     log:
@@ -172,7 +172,7 @@ use rule tfrecords as tfrecords_val with:
 rule label_sheet:
     input:
         manifest="<results>/kitti/{split}/{dataset}.manifest.csv",
-        conversion=CONVERSION,
+        conversion=lambda wc: converted(wc.split),
     output:
         report(
             "<results>/check_labels/{split}/{dataset}.jpg",

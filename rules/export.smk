@@ -3,7 +3,7 @@ rule export_model:
         stage_exists("export to ONNX"),
         model=exported_model,
         spec="<results>/evaluate/fold0_spec.txt",
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         onnx="<results>/export/{model}/model.onnx",
         labels="<results>/export/{model}/labels.txt",
@@ -56,7 +56,7 @@ if TOOLKIT.export_suffix == ".onnx":
         input:
             onnx="<results>/export/{model}/model.onnx",
             codec="<results>/codec/environment.json",
-            conversion=CONVERSION,
+            conversion=converted("train"),
         output:
             "<results>/export/{model}/model.etlt",
         log:
@@ -95,7 +95,7 @@ rule calibration_tensorfile:
     input:
         spec="<results>/calibration/spec.txt",
         tfrecords=shards("train"),
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         "<results>/calibration/images.tensorfile",
     log:
@@ -115,7 +115,7 @@ rule calibrate:
         stage_exists("calibrate"),
         onnx="<results>/export/{model}/model.onnx",
         images="<results>/calibration/images.tensorfile",
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         [
             f"<results>/export/{{model}}/calibration.trt{version}.bin"

@@ -8,7 +8,7 @@ rule start_training:
         spec="<results>/unpruned/train_spec.txt",
         tfrecords=first_shards("train"),
         start=pretrained_file(),
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         "<results>/unpruned/start.json",
     log:
@@ -27,7 +27,7 @@ use rule start_training as start_retraining with:
         spec="<results>/retrained/{threshold}/train_spec.txt",
         tfrecords=first_shards("train"),
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         "<results>/retrained/{threshold}/start.json",
     log:
@@ -39,7 +39,7 @@ rule pruning_summary:
         text="<results>/pruned/{threshold}/prune.txt",
         before=model_to_prune,
         after=f"<results>/pruned/{{threshold}}/{MODEL}",
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         "<results>/pruned/{threshold}/pruning.json",
     log:
@@ -64,7 +64,7 @@ rule evaluation_metrics:
         text="<results>/{run}/evaluation/{subset}/evaluate.txt",
         model=f"<results>/{{run}}/weights/{MODEL}",
         pruned=prunings,
-        conversion=CONVERSION,
+        conversion=lambda wc: converted(*evaluated_splits(wc)),
     output:
         "<results>/{run}/evaluation/{subset}/metrics.json",
     log:
@@ -86,7 +86,7 @@ if TOOLKIT.export_suffix == ".etlt":
         input:
             model=toolkit_model,
             codec="<results>/codec/environment.json",
-            conversion=CONVERSION,
+            conversion=converted("train"),
         output:
             "<results>/decrypted/{model}.hdf5",
         log:
@@ -102,7 +102,7 @@ if TOOLKIT.export_suffix == ".etlt":
     rule export_uff:
         input:
             model=toolkit_model,
-            conversion=CONVERSION,
+            conversion=converted("train"),
         output:
             etlt="<results>/export/{model}/model.etlt",
             labels="<results>/export/{model}/labels.txt",

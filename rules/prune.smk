@@ -1,7 +1,7 @@
 rule prune:
     input:
         model=model_to_prune,
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         **PRUNING_FILES,
         model=f"<results>/pruned/{{threshold}}/{MODEL}",
@@ -55,7 +55,7 @@ use rule train as retrain with:
         tfrecords=first_shards("train"),
         start=f"<results>/pruned/{{threshold}}/{MODEL}",
         teacher=teacher_file(),
-        conversion=CONVERSION,
+        conversion=converted("train"),
         clean=training_start("<results>/retrained/{threshold}"),
     output:
         model=f"<results>/retrained/{{threshold}}/weights/{MODEL}",
@@ -80,7 +80,7 @@ rule choose_model:
     input:
         metrics=[f"<results>/{run}/evaluation/fold0/metrics.json" for run in RUNS],
         models=[f"<results>/{run}/weights/{MODEL}" for run in RUNS],
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         metrics="<results>/chosen/metrics.json",
         choice="<results>/chosen/choice.json",
@@ -113,7 +113,7 @@ rule inference_spec:
             else []
         ),
         template=template("specs/inference.txt"),
-        conversion=CONVERSION,
+        conversion=converted("train"),
     output:
         "<results>/chosen/inference_spec.txt",
     log:

@@ -50,7 +50,7 @@ rule train:
         spec="<results>/unpruned/train_spec.txt",
         tfrecords=shards("train"),
         start=pretrained_file(),
-        conversion=CONVERSION,
+        conversion=converted("train"),
         clean=training_start("<results>/unpruned"),
     output:
         model=f"<results>/unpruned/weights/{MODEL}",
@@ -106,8 +106,8 @@ rule evaluate:
     input:
         spec="<results>/evaluate/{subset}_spec.txt",
         model=f"<results>/{{run}}/weights/{MODEL}",
-        tfrecords=first_shards(*SPLITS),
-        conversion=CONVERSION,
+        tfrecords=lambda wc: first_shards(*evaluated_splits(wc)),
+        conversion=lambda wc: converted(*evaluated_splits(wc)),
     output:
         **EVALUATION_FILES,
     log:

@@ -51,9 +51,7 @@ def check_config(
     inside a section there, as in `--config 'train={epochs: 10}'`, a text: where the schema wants
     none it is read as YAML.
     """
-    # libyaml reads it seven times faster, in every plan.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    schema = yaml.load(schema_file.read_text(encoding="utf-8"), Loader=loader)
+    schema = _read_yaml(schema_file)
     validator = Draft202012Validator(schema)
     errors = list(validator.iter_errors(config))
     while _read_texts(errors, config, typed or {}):
@@ -80,6 +78,16 @@ def merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def order_datasets(config: dict[str, Any], settings_file: Path) -> None:
+    """Put the datasets, in place, into the order of the settings file, others behind them.
+
+    Snakemake puts first what an overlay or the command line names; the order of the datasets is the
+    one in which `category_limit` fills up. Their keys follow, so that they compare alike.
+    """
+    settings = _read_yaml(settings_file) or {}
+    config["datasets"] = _in_order_of(settings.get("datasets") or {}, config["datasets"])
+
+
 def per_class(setting: float | dict[str, float], classes: list[str]) -> dict[str, float]:
     """The setting for each class: one number for all, or the map as it stands."""
     if isinstance(setting, dict):
@@ -102,6 +110,23 @@ def pruning_branches(prune: dict[str, Any]) -> dict[str, str]:
     return {
         f"ratio-{ratio:g}": f"--target_ratio {ratio / base:.6g}"
         for ratio, base in zip(ratios, bases, strict=True)
+    }
+
+
+def _read_yaml(path: Path) -> Any:
+    # libyaml reads it seven times faster, in every plan.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+
+
+def _in_order_of(base: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with its keys, and those of its sections, in the order of `base`."""
+    keys = [*(key for key in base if key in section), *(key for key in section if key not in base)]
+    return {
+        key: _in_order_of(base[key], section[key])
+        if isinstance(section[key], dict) and isinstance(base.get(key), dict)
+        else section[key]
+        for key in keys
     }
 
 

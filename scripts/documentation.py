@@ -20,7 +20,7 @@ TARGETS = ["all", "deploy_nano"]
 def rule_graph(mermaid: str) -> str:
     """Snakemake's rule graph as a Mermaid flow chart without the edges that a longer way implies.
 
-    The rules below the conversion name its outputs once more (see CONVERSION in rules/common.smk);
+    The rules below the conversion name its outputs once more (see `converted` in rules/common.smk);
     a reader wants to see the way that the data take.
     """
     names = dict(re.findall(r"^\s*(\w+)\[(\w+)\]$", mermaid, re.MULTILINE))

@@ -10,6 +10,7 @@ from configuration import (
     ConfigError,
     check_config,
     merged,
+    order_datasets,
     per_class,
     pruning_branches,
 )
@@ -46,6 +47,23 @@ def test_default_config_is_valid_and_leaves_only_device_settings_to_defaults(con
 )
 def test_overlay_is_valid(repository, config, schema, overlay):
     check_config(merged(config, yaml.safe_load((repository / overlay).read_text())), schema)
+
+
+def test_datasets_keep_the_order_of_the_settings_file(repository, config):
+    before = deepcopy(config["datasets"])
+    fddb = config["datasets"].pop("fddb")
+    # As Snakemake has them when an overlay names two.
+    config["datasets"] = {
+        "fddb": {"min_aspect": 0.5} | fddb,
+        "helmets": {"layout": "voc"},
+        **config["datasets"],
+    }
+    order_datasets(config, repository / "config/config.yaml")
+    assert list(config["datasets"]) == [*before, "helmets"]
+    assert list(config["datasets"]["fddb"]) == [*before["fddb"], "min_aspect"]
+    assert config["datasets"]["fddb"].pop("min_aspect") == 0.5
+    del config["datasets"]["helmets"]
+    assert config["datasets"] == before
 
 
 # Of JSON Schema, what the configuration's schema uses.

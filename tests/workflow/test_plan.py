@@ -59,6 +59,15 @@ def test_changed_epochs_train_and_evaluate_but_do_not_convert(finished_checkout,
     assert not DATA_STAGES & rules
 
 
+def test_changed_val_split_is_evaluated_and_trains_nothing(finished_checkout, plan):
+    change = {"datasets": {"mafa": {"splits": {"val": {"min_aspect": 1.0}}}}}
+    jobs = plan(finished_checkout, ALL, config=change)
+    assert {"kitti", "tfrecords_val", "tune_clustering"} <= rules_of(jobs)
+    assert {("index", "val/mafa"), ("evaluate", "unpruned/val")} <= jobs
+    assert not {("index", "train/mafa"), ("evaluate", "unpruned/fold0")} & jobs
+    assert not (MODEL_STAGES - {"evaluate"} | {"tfrecords"}) & rules_of(jobs)
+
+
 def test_changed_retraining_leaves_the_unpruned_model_alone(finished_checkout, plan):
     jobs = plan(finished_checkout, ALL, config={"retrain": {"epochs": 2}})
     assert "retrain" in rules_of(jobs)
@@ -231,6 +240,16 @@ def test_a_tilde_is_the_home_folder(fresh_checkout, snakemake, tmp_path, monkeyp
     )
     assert f"datasets.kaggle.root is {tmp_path}/none, which does not exist" in done.stderr
     assert f"datasets.fddb.root is {tmp_path}/gone/fddb, which does not exist" in done.stderr
+
+
+def test_an_overlay_does_not_change_the_order_in_which_datasets_fill_up(fresh_checkout, snakemake):
+    target = "results/selection/train.csv"
+    done = snakemake(
+        fresh_checkout, target, "-n", config={"datasets": {"fddb": {"min_aspect": 0.1}}}
+    )
+    (inputs,) = re.findall(r"^checkpoint choose_faces:\n    input: (.*)", done.stdout, re.MULTILINE)
+    names = [Path(path).stem for path in inputs.split(", ")]
+    assert names[:4] == ["kaggle", "mafa", "fddb", "widerface"]
 
 
 def test_late_file_alone_is_stale_too(finished_checkout, plan):
