@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey, OnDiskPrivateKey
 
 from jetson.ssh_config import Endpoint
@@ -53,6 +54,10 @@ class Keys(AuthStrategy):
         except (TypeError, paramiko.PasswordRequiredException):
             # cryptography raises TypeError for a key with a passphrase.
             self.locked.append(str(path))
+            return None
+        except UnsupportedAlgorithm as error:
+            # The key of a security token (ed25519-sk): the agent signs with it, a file cannot.
+            log.warning("%s: %s; skipped, ssh-add offers it by the agent", path, error)
             return None
         except (ValueError, OSError, paramiko.SSHException) as error:
             log.warning("%s: not a private key that can be read (%s); skipped", path, error)

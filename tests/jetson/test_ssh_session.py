@@ -1,5 +1,6 @@
 """Connections to a real sshd: who is let in, who is refused, and what the refusal says."""
 
+import base64
 import socket
 import subprocess
 
@@ -160,6 +161,34 @@ def test_key_with_passphrase_from_the_agent(board, monkeypatch, tmp_path, named_
     finally:
         agent.terminate()
         agent.wait()
+
+
+def test_key_of_a_security_token_is_passed_over(board, caplog):
+    """`Host *` of many people names one; the key file beside it must do."""
+    token = board.ssh / "id_ed25519_sk"
+    token.write_bytes(token_key())
+    board.write_ssh_config(f"Host *\n  IdentityFile {token}\n")
+    with board.session() as session:
+        assert session.connected
+    config = board.ssh / "config"
+    config.write_text(config.read_text().replace(str(board.client_key), str(token)))
+    assert "tried: no key found" in refusal(board, AuthenticationError)
+    assert f"{token}: " in caplog.text and "skipped, ssh-add offers it" in caplog.text
+
+
+def token_key() -> bytes:
+    """Make a private key file whose key stays in a token (OpenSSH's PROTOCOL.key, PROTOCOL.u2f)."""
+
+    def text(content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + content
+
+    public = text(b"sk-ssh-ed25519@openssh.com") + text(bytes(32)) + text(b"ssh:")
+    private = bytes(8) + public + b"\1" + text(bytes(64)) + text(b"") + text(b"token")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    blob = b"openssh-key-v1\0" + text(b"none") + text(b"none") + text(b"") + (1).to_bytes(4, "big")
+    lines = base64.encodebytes(blob + text(public) + text(private)).decode()
+    kind = "OPENSSH PRIVATE KEY"
+    return f"-----BEGIN {kind}-----\n{lines}-----END {kind}-----\n".encode()
 
 
 def test_missing_identity_file(board):
