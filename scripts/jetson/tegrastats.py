@@ -15,8 +15,9 @@ _GPU = re.compile(r"\bGR3D_FREQ (\d+)%(?:@\[?(\d+(?:,\d+)*)\]?)?")
 _TEMPERATURE = re.compile(r"(?<![\w%])([A-Za-z][\w.-]*)@(-?\d+(?:\.\d+)?)C\b")
 # `POM_5V_IN 3456/3456` and `VDD_IN 4900mW/4900mW`; RAM and SWAP end in MB, IRAM in kB.
 _RAIL = re.compile(r"(?<!\S)([A-Za-z][\w/]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)")
-# What the whole board draws, where there is a rail for it; other boards' rails add up to it.
-INPUT_RAILS = ("POM_5V_IN", "VDD_IN")
+# What the whole board draws, where there is a rail for it (Thor: VIN); other boards' rails add up
+# to it.
+INPUT_RAILS = ("POM_5V_IN", "VDD_IN", "VIN")
 # A sensor that is switched off reads -256; this one reads 100 whatever happens.
 _LOWEST_TEMPERATURE = -100.0
 _NO_SENSORS = {"PMIC"}

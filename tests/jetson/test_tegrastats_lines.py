@@ -50,6 +50,12 @@ def test_orin():
     assert reading.power_mw["VDDQ_VDD2_1V8AO"] == 504
 
 
+def test_thor_has_a_rail_of_the_whole_board():
+    rails = "VDD_GPU 2401mW/2401mW VDD_CPU_SOC_MSS 6510mW/6510mW VIN_SYS_5V0 6520mW/6520mW"
+    reading = tegrastats.parse_line(f"RAM 3331/125772MB {rails} VIN 23000mW/23000mW")
+    assert reading.board_power_mw == 23000
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
