@@ -72,7 +72,7 @@ def run(
     patience = remote.reconnect_timeout_s
     driver = device_script("common", "engines", "driver")
     try:
-        session.persist(lambda: _start(session, run_id, request, driver), patience)
+        session.persist(lambda: _start(session, run_id, request, driver, poll_s), patience)
         state, problem = _follow(session, run_id, poll_s)
     except KeyboardInterrupt:
         log.info("%s: interrupted; asking the device to stop", remote.name)
@@ -130,20 +130,38 @@ def _script(session: Session, name: str, run_id: str, *arguments: str) -> dict[s
     return facts(session.run(script, session.remote.folder, run_id, *arguments))
 
 
-def _start(session: Session, run_id: str, request: str, driver: str) -> None:
+def _start(session: Session, run_id: str, request: str, driver: str, poll_s: float) -> None:
     name = session.remote.name
     answer = _script(session, "start", run_id, request, driver)
+    if "stopping" in answer:
+        # Ctrl-C at a desk returns before the device has ended the app and put its power back.
+        log.info("%s: waiting until benchmark %s, which was stopped, ends", name, _run_of(answer))
+        deadline = time.monotonic() + session.remote.stop_timeout_s + OVERDUE_S
+        while "stopping" in answer and time.monotonic() < deadline:
+            time.sleep(poll_s)
+            answer = _script(session, "start", run_id, request, driver)
     if "found" in answer:
         log.info("%s: benchmark %s ended earlier; fetching its result", name, run_id)
     elif "started" in answer:
         log.info("%s: benchmark %s started", name, run_id)
-    elif answer.get("benchmark", "").startswith(run_id):
+    elif "stopping" in answer:
+        raise JetsonError(
+            f"{name}: benchmark {answer['benchmark']} was stopped but does not end; reboot the "
+            "device and run the benchmark again"
+        )
+    elif _run_of(answer) == run_id:
         log.info("%s: benchmark %s is going on; following it", name, run_id)
     else:
+        stop = f"{session.remote.folder}/benchmarks/{_run_of(answer)}/stop"
         raise JetsonError(
             f"{name}: benchmark {answer.get('benchmark')} is running there; wait for its end, or "
-            f"end it with: touch '{session.remote.folder}/benchmarks/RUN/stop'"
+            f"end it there with: touch {shlex.quote(stop)}"
         )
+
+
+def _run_of(answer: dict[str, str]) -> str:
+    """Return the id of the run that holds the device."""
+    return answer.get("benchmark", "").partition(" ")[0]
 
 
 def _follow(session: Session, run_id: str, poll_s: float) -> tuple[dict[str, str], str | None]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import threading
 import time
 
@@ -129,12 +130,14 @@ def test_two_benchmarks_at_once(bench, board, rendered, tmp_path):
     (other.folder / "receipt.json").write_text((bench.folder / "receipt.json").read_text())
     messages = []
     thread = bench.when("phase=measure", lambda: messages.append(other.failure(duration_s=1)))
-    assert bench.run(duration_s=4)["cases"]
+    assert bench.run(duration_s=10)["cases"]
     thread.join()
     assert "is running there; wait for its end" in messages[0]
+    run_id = re.search(r"benchmark (\w+) since", messages[0])[1]
+    assert messages[0].endswith(f"with: touch 'face mask/benchmarks/{run_id}/stop'")
     with pytest.raises(JetsonError, match="is running there"):
         busy = bench.when("phase=measure", lambda: None)
-        runner = threading.Thread(target=bench.run, kwargs={"duration_s": 5})
+        runner = threading.Thread(target=bench.run, kwargs={"duration_s": 10})
         runner.start()
         busy.join()
         try:
@@ -241,9 +244,8 @@ def test_engine_that_is_not_saved_is_told(bench, caplog):
     assert "no engine file was written" in caplog.text
 
 
-@pytest.mark.slow
-def test_interrupt_at_the_desk_stops_the_device(bench, board, monkeypatch):
-    bench.push(chosen_gpu="")
+def interrupted(bench, monkeypatch, **settings: object) -> None:
+    """Press Ctrl-C at the desk while the device measures."""
 
     def interrupt(name, state, reported):
         if state.get("phase") == "measure":
@@ -252,13 +254,34 @@ def test_interrupt_at_the_desk_stops_the_device(bench, board, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(benchmark, "_report", interrupt)
-        bench.run(duration_s=60, nvpmodel=0)
+        bench.run(**settings)
+
+
+@pytest.mark.slow
+def test_interrupt_at_the_desk_stops_the_device(bench, board, monkeypatch):
+    bench.push(chosen_gpu="")
+    interrupted(bench, monkeypatch, duration_s=60, nvpmodel=0)
     deadline = time.monotonic() + 15
     while board.processes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not board.processes()
     assert (board.system / "power-mode").read_text() == "1\n"
     assert bench.run(duration_s=1, nvpmodel=0)["cases"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("duration_s", [60, 2])
+def test_run_right_after_an_interrupt_waits_and_measures(
+    bench, board, monkeypatch, caplog, duration_s
+):
+    """With the settings of before it is the same run, which must not be taken as it was stopped."""
+    caplog.set_level(logging.INFO)
+    bench.push(chosen_gpu="stubborn")
+    interrupted(bench, monkeypatch, duration_s=duration_s, stop_timeout_s=15)
+    (board.root / "current/chosen-gpu/behaviour.txt").write_text("")
+    found = bench.run(duration_s=2, stop_timeout_s=15)
+    assert 2 <= found["cases"][0]["measured_s"] <= 4
+    assert "which was stopped, ends" in caplog.text
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ id=$2
 run=$root/benchmarks/$id
 
 if benchmark_locked "$root"; then
-    emit benchmark "$(benchmark_owner "$root")"
+    owner=$(benchmark_owner "$root")
+    emit benchmark "$owner"
+    [ ! -e "$root/benchmarks/${owner%% *}/stop" ] || emit stopping yes
     exit 0
 fi
 if [ ! -e "$run/stop" ] && grep -q '^state=\(done\|failed\)$' "$run/state" 2>/dev/null; then
