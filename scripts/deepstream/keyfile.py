@@ -84,21 +84,21 @@ class Group:
 def parse(text: str, path: Path) -> dict[str, Group]:
     """Parse a key file; `path` only names it in messages.
 
-    As in GKeyFile: comments are whole lines that begin with `#`, blanks around the first `=` and
-    at the end of the line are dropped, a repeated group continues the first, a repeated key
-    replaces it.
+    As in GKeyFile: comments are whole lines that begin with `#`, blanks around the first `=` are
+    dropped and those at the end of a value belong to it, a repeated group continues the first, a
+    repeated key replaces it.
     Raises DeepStreamError, with the line, for anything else.
     """
     groups: dict[str, Group] = {}
     group: Group | None = None
     for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
+        line = raw.lstrip()
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
-            if not line.endswith("]") or len(line) == 2:
+            name = line.rstrip()[1:-1]
+            if not line.rstrip().endswith("]") or not name:
                 raise DeepStreamError(f"{path}:{number}: {line!r} is not a [group]")
-            name = line[1:-1]
             group = groups.setdefault(name, Group(name, path))
             continue
         key, separator, value = line.partition("=")
@@ -106,7 +106,7 @@ def parse(text: str, path: Path) -> dict[str, Group]:
             raise DeepStreamError(f"{path}:{number}: {line!r} is neither key=value nor a [group]")
         if group is None:
             raise DeepStreamError(f"{path}:{number}: {line!r} stands before the first [group]")
-        group.values[key.strip()] = value.strip()
+        group.values[key.strip()] = value.lstrip()
         group.lines[key.strip()] = number
     return groups
 

@@ -55,12 +55,21 @@ def app(tmp_path):
 
 
 def test_key_file_reads_what_glib_reads():
-    text = "# comment\n[a]\nx = 1 = 2 \n\n[b]\nlist=1;2;3;\n[a]\ny=0.5\nx=3\nz=a\\sb\\\\\n"
+    text = "# comment\n[a]\nx = 1 = 2 \n\n[b]\nlist=1;2;3;\n[a] \ny=0.5\nx=3\nz=a\\sb\\\\\n"
     groups = keyfile.parse(text, Path("some.txt"))
     assert groups["a"].values == {"x": "3", "y": "0.5", "z": "a\\sb\\\\"}
     assert groups["a"].lines == {"x": 9, "y": 8, "z": 10}
     assert groups["b"].integers("list") == [1, 2, 3]
     assert groups["a"].text("z") == "a b\\"
+
+
+def test_blanks_at_the_end_of_a_value_are_read_as_glib_reads_them():
+    """nvinfer does not find `labels.txt `, and takes 2 and a blank for the number 2."""
+    text = "[a]\r\npath = labels.txt \r\nnumber=2\t\nflag=1 \nlist=1; 2 ;\n"
+    group = keyfile.parse(text, Path("some.txt"))["a"]
+    assert group.text("path") == "labels.txt "
+    assert (group.integer("number"), group.boolean("flag")) == (2, True)
+    assert group.integers("list") == [1, 2]
 
 
 @pytest.mark.parametrize(
