@@ -163,6 +163,9 @@ def test_cameras_are_live_and_encode_as_the_board_can(texts):
     network = groups_of(rendered, "app_camera_rtsp.txt")["source0"]
     assert (network.integer("type"), network.text("uri")) == (4, "rtsp://10.0.0.5/stream")
     assert usb["sink0"].integer("enc-type") == 0
+    # deepstream-app sets 0 where there is none, which is one key frame for all who ever look in.
+    assert usb["sink0"].integer("iframeinterval") == 15
+    assert usb["osd"].text("font") == "Serif"
     # The Orin Nano has no encoder.
     soft = groups_of(texts(resolve("orin_nano")), "app_camera_v4l2.txt")["sink0"]
     assert soft.integer("enc-type") == 1
