@@ -1,6 +1,7 @@
 """What the pages say of messages, settings, commands and one another is so."""
 
 import ast
+import itertools
 import re
 import shlex
 import subprocess
@@ -176,6 +177,19 @@ def anchors(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     titles = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_a_copied_release_takes_the_place_of_the_one_before():
+    """`cp -r` and `scp -r` put a folder into one of that name, and the old model would run."""
+    copies = [
+        (before, line)
+        for text in PAGES.values()
+        for before, line in itertools.pairwise(text.splitlines())
+        if re.search(r"\b(cp -rL|scp -r) ", line)
+    ]
+    assert len(copies) == 3
+    for before, line in copies:
+        assert "rm -rf try" in line.partition("cp -r")[0] or before.endswith("rm -rf try"), line
 
 
 def test_pages_link_to_files_and_headings_that_are_there():
