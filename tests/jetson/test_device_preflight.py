@@ -36,6 +36,13 @@ def test_ready(board, tmp_path):
     assert not board.root.exists()
 
 
+def test_a_look_leaves_nothing_behind(board):
+    (board.home / "work").mkdir()
+    with board.session(folder="work/face masks/nano 1") as session:
+        assert preflight.probe(session)[1]["writable"] == "yes"
+    assert not list((board.home / "work").iterdir())
+
+
 def test_one_round_trip(board):
     with board.session() as session:
         opened = []

@@ -25,7 +25,10 @@ if [ -n "$app" ]; then
 fi
 emit tensorrt_package "$(dpkg-query -W -f '${Version} ' 'libnvinfer[0-9]*' 2>/dev/null)"
 
-if [ -d "$root" ]; then made=no; else made=yes; fi
+near=$root
+while [ ! -d "$near" ]; do
+    near=$(dirname "$near")
+done
 if mkdir -p "$root" 2>/dev/null && : >"$root/.writable" 2>/dev/null; then
     rm -f "$root/.writable"
     emit writable yes
@@ -33,11 +36,7 @@ else
     emit writable no
 fi
 # A look leaves nothing behind.
-[ "$made" = no ] || rmdir "$root" 2>/dev/null
-near=$root
-while [ ! -d "$near" ]; do
-    near=$(dirname "$near")
-done
+[ "$near" = "$root" ] || (cd "$near" && rmdir -p "${root#"${near%/}"/}") 2>/dev/null
 emit disk_kb "$(df -Pk "$near" | awk 'NR == 2 { print $4 }')"
 emit memory_kb "$(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' "$system/proc/meminfo" 2>/dev/null)"
 emit memory_total_kb "$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' "$system/proc/meminfo" 2>/dev/null)"
