@@ -1,5 +1,6 @@
 """The keys that a client offers to a host: files, and those of an agent."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -86,7 +87,8 @@ def _agent_keys(socket_path: str | None) -> tuple[paramiko.AgentKey, ...]:
 
 
 def _public_half(path: Path) -> bytes | None:
-    try:
-        return paramiko.PublicBlob.from_file(f"{path}.pub").key_blob
-    except (OSError, ValueError):
-        return None
+    """The public key beside an identity file, or in it: OpenSSH takes either as a name."""
+    for file in (f"{path}.pub", path):
+        with contextlib.suppress(OSError, ValueError):
+            return paramiko.PublicBlob.from_file(file).key_blob
+    return None

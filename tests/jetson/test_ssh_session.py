@@ -127,7 +127,7 @@ def test_key_with_passphrase_and_no_agent(board):
     assert f"needs its passphrase; run: ssh-add '{locked}'" in message
 
 
-@pytest.mark.parametrize("named_by", ["SSH_AUTH_SOCK", "IdentityAgent"])
+@pytest.mark.parametrize("named_by", ["SSH_AUTH_SOCK", "IdentityAgent", "public half"])
 def test_key_with_passphrase_from_the_agent(board, monkeypatch, tmp_path, named_by):
     locked = make_key(board.ssh / "id_locked", "secret")
     (board.folder / "authorized_keys").write_text(locked.with_suffix(".pub").read_text())
@@ -156,6 +156,10 @@ def test_key_with_passphrase_from_the_agent(board, monkeypatch, tmp_path, named_
             check=True,
             stderr=subprocess.DEVNULL,
         )
+        if named_by == "public half":
+            # As for a key that never leaves its agent.
+            locked.unlink()
+            locked = locked.with_suffix(".pub")
         with board.session(identity_file=str(locked)) as session:
             assert session.connected
     finally:
