@@ -84,7 +84,8 @@ def _push_once(session: Session, release: Release, seen: Probe | None, sent: Sen
         digest: f"{folder}/{path}"
         for folder, files in (
             (f"releases/{release.digest}", device.wanted_files),
-            ("current", device.current_files),
+            # By its own name: another push may let `current` point elsewhere meanwhile.
+            (f"releases/{device.current}", device.current_files),
         )
         for path, (digest, _) in files.items()
     }
@@ -201,6 +202,11 @@ def _full_disk(session: Session, device: OnDevice, file: File, error: OSError) -
         free = _state(session, "none").free_bytes
     except RemoteScriptError as unwritable:
         return f"{unwritable}; is {device.root} writable?"
+    if error.errno == errno.ENOENT and error.filename is None:
+        return (
+            f"{name}: another push came to its end and cleared {device.root}/incoming while "
+            f"{file.path} was sent; push again"
+        )
     if free < file.size:
         return (
             f"{name}: the disk of {device.root} is full ({free / 2**20:.1f} MB free) while "

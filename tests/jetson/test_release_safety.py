@@ -1,11 +1,16 @@
 """What lies in a release's folder besides the release, and pushes that end half-way."""
 
 import contextlib
+import fcntl
 import os
+import shutil
 import subprocess
+import threading
+import time
 
 import push as push_script
 import pytest
+from jetson import push
 from jetson.errors import JetsonError
 from jetson.session import device_script
 
@@ -199,8 +204,53 @@ def test_no_push_beside_a_benchmark(board, rendered):
     (board.root / "benchmark.owner").write_text("abc since noon\n")
     # Free when the push begins, taken when it would install.
     asked = '"$JETSON_ROOT/asked"'
-    board.install("flock", f"#!/bin/sh\n[ -e {asked} ] || exec touch {asked}\nexit 1\n")
+    stub = f'#!/bin/sh\n[ "$1" = -n ] || exit 0\n[ -e {asked} ] || exec touch {asked}\nexit 1\n'
+    board.install("flock", stub)
     with pytest.raises(JetsonError, match="benchmark abc since noon is running there"):
         bring(board, folder)
     assert (board.system / "asked").exists()
     assert current(board)["chosen-gpu/labels.txt"] == b"mask\nno-mask\n"
+
+
+def test_pushes_of_two_desks_change_the_releases_one_after_the_other(board, rendered):
+    """What the other one has just made current must neither go nor be taken for an old release."""
+    folder = rendered("chosen-gpu")
+    bring(board, folder)
+    (folder / "labels.txt").write_text("other\n")
+    with (board.root / "push.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sent = []
+        thread = threading.Thread(target=lambda: sent.append(bring(board, folder)))
+        thread.start()
+        deadline = time.monotonic() + 60
+        while not list((board.root / "incoming").glob("*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)
+        assert not sent
+        theirs = board.root / "releases/0123456789abcdef"
+        theirs.mkdir()
+        (theirs / "release.sha256").write_text("")
+        (board.root / "new").symlink_to(f"releases/{theirs.name}")
+        (board.root / "new").rename(board.root / "current")
+    thread.join()
+    assert sent and current(board) == local(folder)
+    mine = release_of(folder).digest
+    assert {path.name for path in (board.root / "releases").iterdir()} == {mine, theirs.name}
+
+
+@pytest.mark.parametrize("before", ["_copy", "_script"])
+def test_uploads_that_another_push_cleared_away(board, rendered, monkeypatch, before):
+    """While a file is sent, or between the last one and the installation."""
+    folder = rendered("chosen-gpu")
+    original = getattr(push, before)
+
+    def cleared(*arguments):
+        shutil.rmtree(board.root / "incoming")
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(push, before, cleared)
+        with pytest.raises(JetsonError, match=r"another push came to its end.*; push again"):
+            bring(board, folder)
+    bring(board, folder)
+    assert current(board) == local(folder)

@@ -31,6 +31,12 @@ benchmark_owner() { # ROOT: who runs a benchmark
     head -n 1 "$1/benchmark.owner" 2>/dev/null || echo unknown
 }
 
+lock_releases() { # ROOT: waits until no other push, from another desk, changes the releases
+    exec 8>>"$1/push.lock" && flock -w 300 8 && return 0
+    echo "another push to $1 does not come to its end; push again" >&2
+    return 1
+}
+
 pushed_paths() { # RELEASE FOLDER: a line for each file that a push brought there
     sed 's/^[0-9a-f]*  //' "$1/release.sha256"
 }

@@ -28,10 +28,13 @@ remove_release() { # FOLDER: what was pushed, and engines; what somebody else le
     find "$1" -depth -type d -exec rmdir {} + 2>/dev/null
 }
 
-cd "$root" || exit 1
+cd "$root" && lock_releases "$root" || exit 1
 if benchmark_locked "$root"; then
     fail "benchmark $(benchmark_owner "$root") is running there; wait for its end, then push again"
 fi
+printf '%s\n' "$plan" | while IFS=$tab read -r mode sum source path; do
+    [ -e "$source" ] || exit 1
+done || fail "another push came to its end meanwhile and cleared what was sent; push again"
 trap 'rm -rf "$root/$new"' EXIT
 trap 'exit 1' HUP INT TERM
 mkdir "$new" || fail "cannot make a folder in $root/releases"
