@@ -1,5 +1,6 @@
 """Bad settings stop the run with one line that names the key."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -40,6 +41,17 @@ def test_default_config_is_valid_and_leaves_only_device_settings_to_defaults(con
     for device in config["deploy"]["devices"].values():
         assert device.pop("streams") == 1
     assert config == before
+
+
+def test_a_device_has_no_name_that_makes_a_rule_twice(repository, config, schema):
+    """deploy_NAME and preflight_NAME become rules."""
+    rules = (repository / "rules/deploy.smk").read_text()
+    names = re.findall(r"^rule (?:deploy|preflight)_(\w+):", rules, re.M)
+    assert sorted(names) == ["device", "local", "to_desk"]
+    for name in names:
+        config["deploy"]["devices"] = {name: {"host": "x", "board": "nano"}}
+        with pytest.raises(ConfigError, match=f"deploy.devices: '{name}' does not match"):
+            check_config(config, schema)
 
 
 @pytest.mark.parametrize(
