@@ -64,6 +64,9 @@ class Remote:
                 self._refuse(key, value, "give one line of text")
         if not self.clip.startswith("/"):
             self._refuse("clip", self.clip, "give the whole path of a video on the device")
+        if set(self.clip) & set("%#"):
+            # deepstream-app makes a URI of it and takes % for printf's; GLib refuses #.
+            self._refuse("clip", self.clip, "deepstream-app takes no % and # in it, rename it")
         positive = ("duration_s", "engine_timeout_s", "stop_timeout_s", "connect_timeout_s")
         for key in positive:
             if not getattr(self, key) > 0:

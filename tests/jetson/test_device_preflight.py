@@ -217,6 +217,8 @@ def test_settings_that_do_not_fit(board):
         ({"host": " "}, "host: ' ' does not fit"),
         ({"duration_s": 0}, "duration_s: 0 does not fit"),
         ({"clip": "videos/a.mp4"}, "clip: 'videos/a.mp4' does not fit; give the whole path"),
+        ({"clip": "/videos/50%.mp4"}, "clip: '/videos/50%.mp4' does not fit; .* rename it"),
+        ({"clip": "/videos/a#1.mp4"}, "clip: '/videos/a#1.mp4' does not fit; .* rename it"),
         ({"folder": "a\nb"}, "folder"),
         ({"warm_up_s": -1}, "warm_up_s"),
     ):
