@@ -130,9 +130,8 @@ class Board:
             self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+            if self._listens():
+                return
             time.sleep(0.02)
         pytest.fail(f"sshd did not start: {(self.folder / 'sshd.log').read_text()}")
 
@@ -151,6 +150,14 @@ class Board:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
                 time.sleep(0.01)
+            # A child that sshd had just made listens as well until it ends.
+            while self._listens():
+                assert time.monotonic() < deadline, f"port {self.port} still answers"
+                time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs on the board."""
